@@ -1,0 +1,1 @@
+//! All event types and commands of a deployment, with their schemas.
