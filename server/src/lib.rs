@@ -14,4 +14,5 @@ pub mod command;
 pub mod config;
 pub mod event;
 pub mod identity;
+pub mod limits;
 pub mod websocket;
