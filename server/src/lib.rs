@@ -14,3 +14,4 @@ pub mod command;
 pub mod config;
 pub mod event;
 pub mod identity;
+pub mod metrics;
