@@ -15,3 +15,6 @@ pub mod config;
 pub mod event;
 pub mod identity;
 pub mod metrics;
+pub mod encoded;
+pub mod outbox;
+pub mod router;
