@@ -31,7 +31,13 @@ impl Encoded {
     pub fn event(event: &Event) -> Self {
         use std::io::Write as _;
 
-        let Event { event_type, data, seq, time, .. } = event;
+        let Event {
+            event_type,
+            data,
+            seq,
+            time,
+            ..
+        } = event;
         // Beside type and data: a sequence of up to 20 bytes, a time of up to 27, and 40 of punctuation.
         let mut builder = FrameBuilder::with_capacity(data.len() + event_type.as_str().len() + 87);
         // A type has no character that JSON escapes.
@@ -52,7 +58,10 @@ impl Encoded {
         builder.extend_from_slice(br#"{"type":"error","data":"#);
         builder.extend_from_slice(data);
         builder.extend_from_slice(b"}");
-        Some(Self::from_frame(builder.finish(MessageKind::Text), Some(event.received_at)))
+        Some(Self::from_frame(
+            builder.finish(MessageKind::Text),
+            Some(event.received_at),
+        ))
     }
 
     /// A message of the router's own, with the `id` of what it answers.
@@ -105,6 +114,10 @@ impl Encoded {
     }
 
     fn from_frame(frame: Frame, received_at: Option<Instant>) -> Self {
-        Self(Arc::new(Inner { frame, compressed: OnceLock::new(), received_at }))
+        Self(Arc::new(Inner {
+            frame,
+            compressed: OnceLock::new(),
+            received_at,
+        }))
     }
 }

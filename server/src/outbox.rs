@@ -45,7 +45,10 @@ pub struct Closing {
 
 impl From<CloseCode> for Closing {
     fn from(code: CloseCode) -> Self {
-        Self { code, reason: code.reason().into() }
+        Self {
+            code,
+            reason: code.reason().into(),
+        }
     }
 }
 
@@ -77,7 +80,11 @@ struct Waiting {
 impl Outbox {
     /// An empty queue.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, queue: Mutex::default(), drain: AtomicWaker::new() }
+        Self {
+            bounds,
+            queue: Mutex::default(),
+            drain: AtomicWaker::new(),
+        }
     }
 
     /// Appends an event. Beyond the bound it closes the session as too slow; after a close it does nothing.
@@ -93,7 +100,10 @@ impl Outbox {
         } else {
             queue.events += 1;
             queue.bytes += bytes;
-            queue.ordered.push_back(Waiting { message: event, is_event: true });
+            queue.ordered.push_back(Waiting {
+                message: event,
+                is_event: true,
+            });
         }
         self.wake(queue)
     }
@@ -108,7 +118,10 @@ impl Outbox {
         if queue.ordered.len() - queue.events + queue.overtaking.len() >= RESERVE {
             queue.overflow();
         } else {
-            queue.ordered.push_back(Waiting { message, is_event: false });
+            queue.ordered.push_back(Waiting {
+                message,
+                is_event: false,
+            });
         }
         self.wake(queue);
     }
@@ -173,7 +186,11 @@ impl Outbox {
         // Registered first: what is pushed after the look wakes.
         self.drain.register(context.waker());
         let queue = self.lock();
-        if queue.is_empty() && queue.closing.is_none() { Poll::Pending } else { Poll::Ready(()) }
+        if queue.is_empty() && queue.closing.is_none() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
     }
 
     /// Lets go of the lock before the other side runs into it. Returns whether the session goes on.
@@ -208,7 +225,10 @@ impl Queue {
     }
 
     fn overflow(&mut self) {
-        *self = Self { closing: Some(CloseCode::TooSlow.into()), ..Self::default() };
+        *self = Self {
+            closing: Some(CloseCode::TooSlow.into()),
+            ..Self::default()
+        };
     }
 }
 
@@ -238,7 +258,10 @@ mod tests {
         outbox.push_in_order(message("2"));
         outbox.push_event(message("3"));
         outbox.push_overtaking(message("0"));
-        assert_eq!(take(&outbox), (vec!["0".into(), "1".into(), "2".into(), "3".into()], None));
+        assert_eq!(
+            take(&outbox),
+            (vec!["0".into(), "1".into(), "2".into(), "3".into()], None)
+        );
     }
 
     #[test]
@@ -267,7 +290,10 @@ mod tests {
         outbox.push_event(message("event"));
         outbox.push_in_order(message("pong"));
         outbox.push_overtaking(message("reply"));
-        assert_eq!(take(&outbox), (vec!["reply".into(), "event".into(), "pong".into()], None));
+        assert_eq!(
+            take(&outbox),
+            (vec!["reply".into(), "event".into(), "pong".into()], None)
+        );
     }
 
     #[test]
@@ -291,7 +317,10 @@ mod tests {
         outbox.push_event(message("2"));
         let mut batch = Vec::new();
         assert_eq!(outbox.take(&mut batch, 0, 1000), None);
-        assert_eq!(take(&outbox), (vec!["1".into()], Some(CloseCode::Unauthorized.into())));
+        assert_eq!(
+            take(&outbox),
+            (vec!["1".into()], Some(CloseCode::Unauthorized.into()))
+        );
     }
 
     #[test]

@@ -18,8 +18,8 @@ use rivulet_protocol::{
     subject::UserId,
 };
 
-pub use self::interest::Interest;
 use self::index::{Index, MemberId};
+pub use self::interest::Interest;
 use crate::{
     encoded::Encoded,
     event::{Audience, Event},
@@ -71,7 +71,10 @@ impl Router {
     /// Takes the stream's epoch and the sequence after which events will come. Called before the first event,
     /// and again only after [`Router::gap`] told the sessions of another epoch.
     pub fn open(&self, epoch: &str, seq: u64) {
-        self.lock().position = Position { epoch: Some(epoch.into()), seq: Some(seq) };
+        self.lock().position = Position {
+            epoch: Some(epoch.into()),
+            seq: Some(seq),
+        };
     }
 
     /// Seats a session. `first` makes its first frame, in the same step: what it says of the position is exact.
@@ -85,7 +88,12 @@ impl Router {
         let mut state = self.lock();
         outbox.push_in_order(first(&state.position));
         let member = state.index.add(user.clone(), interest, Arc::clone(&outbox));
-        Registration { router: Arc::clone(self), user, member, outbox }
+        Registration {
+            router: Arc::clone(self),
+            user,
+            member,
+            outbox,
+        }
     }
 
     /// Puts the event into the outbox of every session that it concerns. Returns the number of copies.
@@ -101,7 +109,8 @@ impl Router {
                 copies += usize::from(outbox.push_event(encoded.clone()));
             }
             if event.as_error.is_some() && interest.wants_errors() {
-                let encoded: &Option<Encoded> = encoded_error.get_or_insert_with(|| Encoded::event_as_error(event));
+                let encoded: &Option<Encoded> =
+                    encoded_error.get_or_insert_with(|| Encoded::event_as_error(event));
                 if let Some(encoded) = encoded {
                     copies += usize::from(outbox.push_event(encoded.clone()));
                 }
@@ -135,7 +144,10 @@ impl Router {
     /// Tells every session that a range of the stream is gone, and goes on after it.
     pub fn gap(&self, gap: Gap) {
         let mut state = self.lock();
-        state.position = Position { epoch: Some(gap.stream.as_str().into()), seq: Some(gap.to_seq.get()) };
+        state.position = Position {
+            epoch: Some(gap.stream.as_str().into()),
+            seq: Some(gap.to_seq.get()),
+        };
         let encoded = Encoded::message(&ServerMessage::Gap(gap), None);
         for member in state.index.all() {
             member.outbox.push_in_order(encoded.clone());
@@ -150,7 +162,10 @@ impl Router {
     /// Who is here, in numbers. Walks over all sessions: for a scrape, not for an event.
     pub fn census(&self) -> Census {
         let state = self.lock();
-        let mut census = Census { users: state.index.users(), ..Census::default() };
+        let mut census = Census {
+            users: state.index.users(),
+            ..Census::default()
+        };
         for member in state.index.all() {
             let (messages, bytes) = member.outbox.depth();
             census.sessions += 1;
@@ -168,7 +183,10 @@ impl Router {
 
 impl State {
     fn advance(&mut self, seq: u64) {
-        debug_assert!(self.position.seq < Some(seq), "a cursor is one number: sequences only rise");
+        debug_assert!(
+            self.position.seq < Some(seq),
+            "a cursor is one number: sequences only rise"
+        );
         self.position.seq = Some(seq);
     }
 }

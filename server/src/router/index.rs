@@ -33,12 +33,19 @@ impl Index {
     pub(super) fn add(&mut self, user: UserId, interest: Interest, outbox: Arc<Outbox>) -> MemberId {
         self.last_id += 1;
         let id = MemberId(self.last_id);
-        self.users.entry(user).or_default().push(Member { id, interest, outbox });
+        self.users
+            .entry(user)
+            .or_default()
+            .push(Member { id, interest, outbox });
         id
     }
 
     pub(super) fn change(&mut self, user: &UserId, id: MemberId, interest: Interest) {
-        let members = self.users.get_mut(user).map(Vec::as_mut_slice).unwrap_or_default();
+        let members = self
+            .users
+            .get_mut(user)
+            .map(Vec::as_mut_slice)
+            .unwrap_or_default();
         if let Some(member) = members.iter_mut().find(|member| member.id == id) {
             member.interest = interest;
         }

@@ -34,7 +34,11 @@ impl Interest {
     /// Whether events of this type are for the session.
     pub fn wants(&self, event_type: &str) -> bool {
         let matching = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(event_type));
-        matching(if self.everything { &self.permitted } else { &self.patterns })
+        matching(if self.everything {
+            &self.permitted
+        } else {
+            &self.patterns
+        })
     }
 
     /// Whether failures come as `error` frames too.

@@ -24,7 +24,10 @@ fn mark(position: &Position) -> Encoded {
 }
 
 fn join(router: &Arc<Router>, user: &str, interest: Interest) -> Session {
-    let outbox = Arc::new(Outbox::new(Bounds { events: 100, bytes: 100_000 }));
+    let outbox = Arc::new(Outbox::new(Bounds {
+        events: 100,
+        bytes: 100_000,
+    }));
     let user = UserId::parse(user).unwrap();
     let registration = router.register(user, interest, Arc::clone(&outbox), mark);
     Session { outbox, registration }
@@ -34,7 +37,11 @@ fn event(event_type: &str, users: &[&str], seq: u64) -> Event {
     let users: Vec<_> = users.iter().map(|user| UserId::parse(user).unwrap()).collect();
     Event {
         event_type: EventType::parse(event_type).unwrap(),
-        audience: if users.is_empty() { Audience::Everyone } else { Audience::Users(users) },
+        audience: if users.is_empty() {
+            Audience::Everyone
+        } else {
+            Audience::Users(users)
+        },
         data: Bytes::from_static(b"{\"n\": 1.0}"),
         seq: Some(seq),
         time: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
@@ -77,7 +84,11 @@ fn an_event_reaches_the_sessions_of_its_users_that_want_it() {
 #[test]
 fn overlapping_patterns_deliver_once() {
     let router = Arc::new(Router::default());
-    let session = join(&router, "ada", interest(&["blob.created", "blob.*", "blob.>", "*"]));
+    let session = join(
+        &router,
+        "ada",
+        interest(&["blob.created", "blob.*", "blob.>", "*"]),
+    );
     assert_eq!(router.dispatch(&event("blob.created", &["ada"], 1)), 1);
     assert_eq!(received(&session), ["@0", "1 blob.created"]);
 }
@@ -85,7 +96,11 @@ fn overlapping_patterns_deliver_once() {
 #[test]
 fn the_bare_star_is_all_that_is_permitted() {
     let router = Arc::new(Router::default());
-    let session = join(&router, "ada", Interest::new(patterns(&["*"]), patterns(&["blob.*"]).into()));
+    let session = join(
+        &router,
+        "ada",
+        Interest::new(patterns(&["*"]), patterns(&["blob.*"]).into()),
+    );
     router.dispatch(&event("blob.created", &["ada"], 1));
     router.dispatch(&event("book.created", &["ada"], 2));
     assert_eq!(received(&session), ["@0", "1 blob.created"]);
@@ -100,13 +115,19 @@ fn a_change_of_patterns_stands_in_order_with_events() {
     router.dispatch(&event("blob.created", &["ada"], 2));
     router.dispatch(&event("book.created", &["ada"], 3));
     session.registration.mark(mark);
-    assert_eq!(received(&session), ["@0", "1 blob.created", "@1", "3 book.created", "@3"]);
+    assert_eq!(
+        received(&session),
+        ["@0", "1 blob.created", "@1", "3 book.created", "@3"]
+    );
 }
 
 #[test]
 fn one_encoding_serves_all() {
     let router = Arc::new(Router::default());
-    let sessions = [join(&router, "ada", interest(&["*"])), join(&router, "bob", interest(&["blob.*"]))];
+    let sessions = [
+        join(&router, "ada", interest(&["*"])),
+        join(&router, "bob", interest(&["blob.*"])),
+    ];
     router.dispatch(&event("blob.created", &[], 1));
     let frames = sessions.map(|session| {
         let mut batch = Vec::new();
@@ -135,9 +156,15 @@ fn a_failure_is_an_error_too_for_those_who_subscribe_to_errors() {
     let both = join(&router, "ada", interest(&["*", "error"]));
     let error_only = join(&router, "ada", interest(&["error"]));
     let star = join(&router, "ada", interest(&["*"]));
-    let forbidden = join(&router, "ada", Interest::new(patterns(&["error"]), patterns(&["blob.*"]).into()));
+    let forbidden = join(
+        &router,
+        "ada",
+        Interest::new(patterns(&["error"]), patterns(&["blob.*"]).into()),
+    );
     let mut failure = event("processor.failed", &["ada"], 1);
-    failure.as_error = Some(Bytes::from_static(b"{\"code\":\"PROCESSOR_FAILED\",\"message\":\"m\"}"));
+    failure.as_error = Some(Bytes::from_static(
+        b"{\"code\":\"PROCESSOR_FAILED\",\"message\":\"m\"}",
+    ));
     router.dispatch(&failure);
     assert_eq!(received(&both), ["@0", "1 processor.failed", "null error"]);
     assert_eq!(received(&error_only), ["@0", "null error"]);
@@ -158,7 +185,13 @@ fn a_gap_reaches_everyone_in_order_and_moves_the_position() {
     });
     router.dispatch(&event("blob.created", &["ada"], 3));
     assert_eq!(received(&session), ["@4", "null gap", "3 blob.created"]);
-    assert_eq!(router.position(), Position { epoch: Some("S@2".into()), seq: Some(3) });
+    assert_eq!(
+        router.position(),
+        Position {
+            epoch: Some("S@2".into()),
+            seq: Some(3)
+        }
+    );
 }
 
 #[test]
