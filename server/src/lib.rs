@@ -10,6 +10,7 @@
 //! And around them: `http` (the only room that knows axum), `auth` (token to [`identity`]), `limits`,
 //! [`config`], [`metrics`], `shutdown`.
 
+pub mod auth;
 pub mod command;
 pub mod config;
 pub mod encoded;
