@@ -9,7 +9,6 @@
 //! instead is repair, which is to take the place of [`Feed::missed`].
 
 use std::{
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -197,9 +196,7 @@ impl Feed {
         let mut messages = messages.ready_chunks(CHUNK);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut check: Pin<Box<OptionFuture<BoxFuture<'static, Result<Head, HeadFault>>>>> =
-            Box::pin(None.into());
-        let mut checking = false;
+        let mut check: Option<HeadCheck> = None;
         let signals = Arc::clone(&self.link.signals);
         loop {
             tokio::select! {
@@ -210,15 +207,15 @@ impl Feed {
                     }
                 }
                 () = signals.changed.notified() => {}
-                Some(answer) = &mut check, if checking => {
-                    checking = false;
+                Some(answer) = OptionFuture::from(check.as_mut()) => {
+                    check = None;
                     self.answered(answer).await;
                 }
                 _ = ticks.tick() => {}
             }
             if self.interruption() {
                 // Its request may be among what was lost.
-                checking = false;
+                check = None;
             }
             let now = Instant::now();
             let missed = self
@@ -229,12 +226,11 @@ impl Feed {
                 self.missed(missed);
             }
             if let Some(durable) = &self.durable
-                && !checking
+                && check.is_none()
                 && now >= self.next_check
                 && self.link.is_connected()
             {
-                check = Box::pin(Some(check_head(&self.link, &durable.stream.name)).into());
-                checking = true;
+                check = Some(check_head(&self.link, &durable.stream.name));
                 self.next_check = now + CHECK_INTERVAL;
             }
             self.tell();
@@ -445,7 +441,9 @@ fn wire(seq: u64) -> SafeInteger {
     SafeInteger::new(seq).unwrap_or_default()
 }
 
-fn check_head(link: &Link, name: &str) -> BoxFuture<'static, Result<Head, HeadFault>> {
+type HeadCheck = BoxFuture<'static, Result<Head, HeadFault>>;
+
+fn check_head(link: &Link, name: &str) -> HeadCheck {
     let (jetstream, name) = (link.jetstream.clone(), name.to_owned());
     Box::pin(async move {
         match timeout(CHECK_TIMEOUT, head(&jetstream, &name)).await {
@@ -491,6 +489,8 @@ async fn consume(link: &Link, name: &str, from: u64) -> Result<BoxStream<'static
         fault: format!("no consumer can read it: {fault}"),
     };
     let config = OrderedConfig {
+        // Named, so that it is made by a subject which permissions can tell from other streams' consumers.
+        name: Some(format!("rivulet-{:016x}", rand::random::<u64>())),
         deliver_subject: link.client.new_inbox(),
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
         description: Some("a rivulet node's feed".to_owned()),

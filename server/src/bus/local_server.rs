@@ -9,7 +9,6 @@
 //! two lives longer keeps a second pair off the store.
 
 use std::{
-    fmt::Write as _,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::{
@@ -351,14 +350,9 @@ impl Home {
     /// The last errors in the server's log.
     fn last_words(&self) -> String {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
-        let mut words = String::new();
-        let errors = log
-            .lines()
-            .filter(|line| line.contains("[FTL]") || line.contains("[ERR]"));
-        if let Some(line) = errors.last() {
-            let _ = write!(words, ": {line}");
-        }
-        words
+        let is_error = |line: &&str| line.contains("[FTL]") || line.contains("[ERR]");
+        let last = log.lines().rev().find(is_error);
+        last.map_or_else(String::new, |line| format!(": {line}"))
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) enum Claim {
 #[derive(Debug)]
 pub(super) enum Memory {
     /// By all nodes.
-    Shared(kv::Store),
+    Shared(Box<kv::Store>),
     /// By this node.
     Node(Node),
 }
@@ -84,7 +84,7 @@ impl Memory {
         for _ in 0..16 {
             let existing = link.permitted(link.jetstream.get_key_value(BUCKET)).await?;
             if let Ok(store) = existing {
-                return Ok(Self::Shared(store));
+                return Ok(Self::Shared(Box::new(store)));
             }
             let made = link.jetstream.create_stream(Config {
                 name: name.clone(),
@@ -148,9 +148,8 @@ impl Memory {
             Self::Shared(store) => store,
             Self::Node(node) => return Ok(node.claim(key)),
         };
-        let fault = match store.create(key, Bytes::from_static(&[ASKED])).await {
-            Ok(_) => return Ok(Claim::Ours),
-            Err(fault) => fault,
+        let Err(fault) = store.create(key, Bytes::from_static(&[ASKED])).await else {
+            return Ok(Claim::Ours);
         };
         if fault.kind() != CreateErrorKind::AlreadyExists {
             return Err(fault.to_string());

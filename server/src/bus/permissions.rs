@@ -46,6 +46,10 @@ pub fn permissions(config: &Config) -> String {
                 "only for a stream that does not republish",
             ),
             (
+                format!("{api}.CONSUMER.DELETE.{stream}.>"),
+                "only for a stream that does not republish",
+            ),
+            (
                 format!("$JS.FC.{stream}.>"),
                 "only for a stream that does not republish",
             ),
@@ -57,8 +61,12 @@ pub fn permissions(config: &Config) -> String {
             (format!("{api}.DIRECT.GET.{bucket}.>"), "to read it"),
             (format!("$KV.{BUCKET}.>"), "to write it"),
         ]);
-        if config.stream.manage {
-            publish.push((format!("{api}.STREAM.UPDATE.{stream}"), "`stream.manage`"));
+        if config.stream.manage || config.stream.max_bytes.is_none() {
+            let why = match config.stream.manage {
+                true => "`stream.manage`",
+                false => "only to make the stream: to leave half of the server's space to others",
+            };
+            publish.push((format!("{api}.STREAM.UPDATE.{stream}"), why));
         }
         if let Some(domain) = &config.nats.jetstream_domain {
             publish.push((

@@ -897,7 +897,7 @@ mod tests {
                 "{payload:?}"
             );
         }
-        let sources = Sources::new(&[everyone.clone()], 1 << 21, &[]).unwrap();
+        let sources = Sources::new(std::slice::from_ref(&everyone), 1 << 21, &[]).unwrap();
         let not_utf8 = Bytes::from_static(b"{\"a\":\"\xff\"}");
         let rejected = sources.read("blob.created", None, &not_utf8, &|_, _| Ok(()));
         assert_eq!(rejected.unwrap_err().rule, Rule::Json);

@@ -164,10 +164,15 @@ async fn create(link: &Link, config: &config::Stream, subjects: &[&str]) -> Resu
             .min(MAX_BYTES),
     };
     wanted.max_bytes = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut asked_for_less = false;
     loop {
         let answer: Answer<Described> = request(link, format!("STREAM.CREATE.{name}"), &wanted).await?;
         let (code, fault) = match answer {
             Answer::Ok(made) => {
+                let made = match asked_for_less {
+                    true => halve(link, made).await,
+                    false => made,
+                };
                 info!(
                     stream = %name, max_bytes = made.config.max_bytes, replicas = made.config.num_replicas,
                     "made the stream"
@@ -184,6 +189,7 @@ async fn create(link: &Link, config: &config::Stream, subjects: &[&str]) -> Resu
                 if config.max_bytes.is_none() && wanted.max_bytes as u64 / 2 >= MIN_BYTES =>
             {
                 wanted.max_bytes /= 2;
+                asked_for_less = true;
             }
             // Fewer servers than copies. The general code comes from a cluster, for storage too.
             ErrorCode::CLUSTER_NO_PEERS
@@ -208,6 +214,24 @@ async fn create(link: &Link, config: &config::Stream, subjects: &[&str]) -> Resu
                 }
                 .into());
             }
+        }
+    }
+}
+
+/// Leaves half to others: all that is known of a server which refused more is that it had this much left.
+async fn halve(link: &Link, made: Described) -> Described {
+    let half = Config {
+        max_bytes: made.config.max_bytes / 2,
+        ..made.config.clone()
+    };
+    match request(link, format!("STREAM.UPDATE.{}", half.name), &half).await {
+        Ok(Answer::Ok(halved)) => halved,
+        _ => {
+            warn!(
+                stream = half.name,
+                "the stream takes more than half of what JetStream has left: set `stream.max_bytes`"
+            );
+            made
         }
     }
 }
