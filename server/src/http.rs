@@ -12,7 +12,10 @@ mod upgrade;
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -76,6 +79,8 @@ struct Edge {
     deflate: bool,
     pages: Pages,
     feed: watch::Receiver<FeedState>,
+    /// Whether the feed was opened once.
+    opened: Arc<AtomicBool>,
 }
 
 /// Serves clients until the node drains; sessions that have begun go on by themselves.
@@ -85,6 +90,7 @@ pub async fn serve_clients(
     config: config::Edge,
     dev: bool,
     pages: Pages,
+    opened: Arc<AtomicBool>,
     shutdown: Shutdown,
 ) {
     let metrics = Arc::clone(&door.node.metrics);
@@ -95,6 +101,7 @@ pub async fn serve_clients(
         config: config.clone(),
         dev,
         pages,
+        opened,
     });
     let routes = Router::new()
         .route("/api/v1/ws", get(upgrade::upgrade))
@@ -170,7 +177,7 @@ async fn ready(State(edge): State<Arc<Edge>>) -> Response {
 }
 
 async fn started(State(edge): State<Arc<Edge>>) -> Response {
-    if edge.feed.borrow().opened {
+    if edge.opened.load(Ordering::Relaxed) {
         "started".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "waiting for NATS").into_response()
