@@ -60,7 +60,13 @@ bench *arguments: (_need "rust" "python" "nats")
 fuzz target *arguments:
     @shift; cargo +nightly fuzz run "{{ target }}" -- "$@"
 
+# Run the Autobahn suite against a test-only echo on the router's codec
+[group('measure it')]
+autobahn *arguments: (_need "rust" "python")
+    @tests/autobahn/run "$@"
+
 # Set up parts: rust python node nats node24 go chromium
 [private]
+[no-exit-message]
 _need *parts:
     @tests/setup "$@"
