@@ -8,7 +8,6 @@ mod jwks;
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -116,7 +115,11 @@ impl Auth {
     pub fn new(config: &config::Config) -> Result<Self, jsonwebtoken::errors::Error> {
         let auth = &config.auth;
         Ok(Self {
-            keys: auth.keys.iter().map(VerifyingKey::new).collect::<Result<_, _>>()?,
+            keys: auth
+                .keys
+                .iter()
+                .map(VerifyingKey::new)
+                .collect::<Result<_, _>>()?,
             jwks: auth
                 .jwks_url
                 .as_ref()
@@ -179,9 +182,9 @@ impl Auth {
             .ok_or_else(|| Denied::Claim(self.user_claim.clone()))?;
         let rivulet = match claims.get("rivulet") {
             None | Some(Value::Null) => None,
-            Some(claim @ Value::Object(_)) => Some(
-                RivuletClaim::deserialize(claim).map_err(|_| Denied::Claim("rivulet".into()))?,
-            ),
+            Some(claim @ Value::Object(_)) => {
+                Some(RivuletClaim::deserialize(claim).map_err(|_| Denied::Claim("rivulet".into()))?)
+            }
             Some(_) => return Err(Denied::Claim("rivulet".into())),
         };
         self.identity(user, rivulet, Some(end))
@@ -207,14 +210,18 @@ impl Auth {
             if !candidate.algorithms.contains(&header.alg) {
                 continue;
             }
-            match decode::<Map<String, Value>>(token, &candidate.key, &self.validation(candidate, header.alg)) {
+            match decode::<Map<String, Value>>(token, &candidate.key, &self.validation(candidate, header.alg))
+            {
                 Ok(data) => return Ok(data.claims),
                 Err(error) => match error.kind() {
                     ErrorKind::InvalidIssuer => denied = Denied::Issuer,
                     ErrorKind::InvalidAudience => denied = Denied::Audience,
                     ErrorKind::MissingRequiredClaim(claim) => denied = Denied::Claim(claim.clone()),
                     ErrorKind::InvalidClaimFormat(claim) => denied = Denied::Claim(claim.clone()),
-                    ErrorKind::Base64(_) | ErrorKind::Json(_) | ErrorKind::Utf8(_) | ErrorKind::InvalidToken => {
+                    ErrorKind::Base64(_)
+                    | ErrorKind::Json(_)
+                    | ErrorKind::Utf8(_)
+                    | ErrorKind::InvalidToken => {
                         denied = Denied::Malformed;
                     }
                     _ => {}
@@ -251,9 +258,17 @@ impl Auth {
         claim: Option<RivuletClaim>,
         expires_at: Option<SystemTime>,
     ) -> Result<Identity, Denied> {
-        let claim = claim.unwrap_or(RivuletClaim { events: None, commands: None, subscribe: Vec::new(), role: None });
+        let claim = claim.unwrap_or(RivuletClaim {
+            events: None,
+            commands: None,
+            subscribe: Vec::new(),
+            role: None,
+        });
         let role_name = claim.role.as_ref().unwrap_or(&self.default_role);
-        let role = self.roles.get(role_name).ok_or_else(|| Denied::Claim("rivulet.role".into()))?;
+        let role = self
+            .roles
+            .get(role_name)
+            .ok_or_else(|| Denied::Claim("rivulet.role".into()))?;
         let commands = claim.commands.unwrap_or_else(|| role.commands.clone());
         let identity = Identity {
             user,
@@ -264,13 +279,24 @@ impl Auth {
                 CommandPermission::Only(commands.into())
             },
             subscribe: Vec::new(),
-            devices: if self.dev { 0 } else { role.devices_per_user.unwrap_or(self.devices_per_user) },
+            devices: if self.dev {
+                0
+            } else {
+                role.devices_per_user.unwrap_or(self.devices_per_user)
+            },
             expires_at,
         };
-        if claim.subscribe.iter().any(|pattern| !identity.may_subscribe(pattern)) {
+        if claim
+            .subscribe
+            .iter()
+            .any(|pattern| !identity.may_subscribe(pattern))
+        {
             return Err(Denied::Claim("rivulet.subscribe".into()));
         }
-        Ok(Identity { subscribe: claim.subscribe, ..identity })
+        Ok(Identity {
+            subscribe: claim.subscribe,
+            ..identity
+        })
     }
 }
 
@@ -289,7 +315,10 @@ impl VerifyingKey {
                 let key = DecodingKey::from_ec_pem(pem)
                     .or_else(|_| DecodingKey::from_ed_pem(pem))
                     .or_else(|_| DecodingKey::from_rsa_pem(pem))?;
-                Ok(Self { key, algorithms: algorithms.clone() })
+                Ok(Self {
+                    key,
+                    algorithms: algorithms.clone(),
+                })
             }
         }
     }
@@ -297,10 +326,9 @@ impl VerifyingKey {
 
 /// Whether a text could be a JWT: three parts of base64url.
 fn is_jwt_shaped(token: &str) -> bool {
-    let is_part =
-        |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let is_part = |part: &str| {
+        part.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
     token.split('.').count() == 3 && token.split('.').all(is_part) && !token.starts_with('.')
 }
-
-#[cfg(test)]
-mod tests;

@@ -30,11 +30,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{
-    StreamExt,
-    future::BoxFuture,
-    stream::FuturesUnordered,
-};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rivulet_protocol::{
     catalog::Catalog, close::CloseCode, error::ErrorBody, message::ServerMessage, validate::Validator,
 };
@@ -55,15 +51,14 @@ use crate::{
     command::{Backend, Outcome},
     config,
     identity::Identity,
-    limits::{
-        rates::Charge,
-        seats::ClientKind,
-    },
+    limits::seats::ClientKind,
     metrics::Metrics,
     outbox::{Bounds, Closing, Outbox},
     router::Router,
     shutdown::Shutdown,
-    websocket::{Decoder, FrameWriter, Incoming, ProtocolError, close_frame, ping_frame, pong_frame, text_frame},
+    websocket::{
+        Decoder, FrameWriter, Incoming, ProtocolError, close_frame, ping_frame, pong_frame, text_frame,
+    },
 };
 
 /// How long the client may take to read what waits and the close frame, and then to answer it.
@@ -122,7 +117,10 @@ where
             metrics.outbox.overflows.inc();
         }
         metrics.connections.open.dec();
-        metrics.connections.duration.observe(opened.elapsed().as_secs_f64());
+        metrics
+            .connections
+            .duration
+            .observe(opened.elapsed().as_secs_f64());
     }
     .instrument(span)
     .await;
@@ -186,8 +184,15 @@ struct Deadlines {
 
 /// What ended by itself.
 enum Done {
-    Command { id: Option<String>, asked: Instant, outcome: Outcome },
-    Refresh { id: Option<String>, checked: Result<Identity, ErrorBody> },
+    Command {
+        id: Option<String>,
+        asked: Instant,
+        outcome: Outcome,
+    },
+    Refresh {
+        id: Option<String>,
+        checked: Result<Identity, ErrorBody>,
+    },
 }
 
 /// How a connection ends.
@@ -223,7 +228,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let (session, places) = Session::open(id, admitted, Arc::clone(&outbox), Arc::clone(&node), now);
         let evicted = Arc::clone(&outbox);
-        places.seat.on_eviction(move |code, reason| evicted.close(Closing { code, reason: reason.into() }));
+        places.seat.on_eviction(move |code, reason| {
+            evicted.close(Closing {
+                code,
+                reason: reason.into(),
+            })
+        });
         let (reader, socket) = tokio::io::split(stream);
         Self {
             reader,
@@ -251,7 +261,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             End::Close(closing) => closing,
             End::Closed { code } => {
                 self.leave(code, "").await;
-                return Closing { code: CloseCode::Normal, reason: format!("client said {code}").into() };
+                return Closing {
+                    code: CloseCode::Normal,
+                    reason: format!("client said {code}").into(),
+                };
             }
             End::Lost => return CloseCode::Abnormal.into(),
         };
@@ -327,11 +340,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn receive(&mut self) -> Result<(), End> {
         while self.may_receive() && !self.outbox.is_closing() {
             let refused = |error: ProtocolError| {
-                let code = CloseCode::ALL.iter().copied().find(|code| code.number() == error.close_code());
+                let code = CloseCode::ALL
+                    .iter()
+                    .copied()
+                    .find(|code| code.number() == error.close_code());
                 let code = code.unwrap_or(CloseCode::ProtocolError);
-                End::Close(Closing { code, reason: error.to_string().into() })
+                End::Close(Closing {
+                    code,
+                    reason: error.to_string().into(),
+                })
             };
-            let Some(incoming) = self.decoder.decode(&mut self.input).map_err(refused)? else { break };
+            let Some(incoming) = self.decoder.decode(&mut self.input).map_err(refused)? else {
+                break;
+            };
             let now = Instant::now();
             match incoming {
                 Incoming::Text(text) => match self.session.receive(text.as_str(), now) {
@@ -339,7 +360,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     Next::Ask { id, command } => {
                         self.node.metrics.commands.in_flight.inc();
                         let answer = self.node.backend.ask(command);
-                        let done = async move { Done::Command { id, asked: now, outcome: answer.await } };
+                        let done = async move {
+                            Done::Command {
+                                id,
+                                asked: now,
+                                outcome: answer.await,
+                            }
+                        };
                         self.pending.push(Box::pin(done));
                     }
                     Next::Refresh { id, token } => {
@@ -361,7 +388,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Incoming::Pong(_) => {}
                 Incoming::Close { code, .. } => {
-                    return Err(End::Closed { code: code.unwrap_or(CloseCode::Normal.number()) });
+                    return Err(End::Closed {
+                        code: code.unwrap_or(CloseCode::Normal.number()),
+                    });
                 }
             }
         }
@@ -393,11 +422,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.session.touched();
             }
             let writer = &mut self.writer;
-            self.framing.write(&mut batch, &self.node.metrics, |frame| writer.push(frame));
+            self.framing
+                .write(&mut batch, &self.node.metrics, |frame| writer.push(frame));
             self.keepalive.said(now);
         }
         if !self.writer.is_empty() {
-            self.node.metrics.messages.bytes_sent.inc_by(self.writer.pending_bytes() as u64);
+            self.node
+                .metrics
+                .messages
+                .bytes_sent
+                .inc_by(self.writer.pending_bytes() as u64);
             self.deadlines.written = Some(now + self.node.sessions.write_deadline);
         }
         closing
@@ -408,7 +442,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match done {
             Done::Command { id, asked, outcome } => {
                 self.node.metrics.commands.in_flight.dec();
-                self.node.metrics.commands.duration.observe(asked.elapsed().as_secs_f64());
+                self.node
+                    .metrics
+                    .commands
+                    .duration
+                    .observe(asked.elapsed().as_secs_f64());
                 self.session.answer(id.as_deref(), &outcome);
             }
             Done::Refresh { id, checked } => {
@@ -430,7 +468,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Some(CloseCode::TooSlow.into());
         }
         if due(&mut deadlines.token_expired) {
-            return Some(Closing { code: CloseCode::Unauthorized, reason: "token expired".into() });
+            return Some(Closing {
+                code: CloseCode::Unauthorized,
+                reason: "token expired".into(),
+            });
         }
         if due(&mut deadlines.token_expiring) {
             self.session.token_expiring();
@@ -471,7 +512,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 impl Deadlines {
     fn of_token(identity: &Identity, now: Instant) -> Self {
-        let left = identity.expires_at.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+        let left = identity
+            .expires_at
+            .map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
         Self {
             token_expiring: left.map(|left| now + left - EXPIRY_LEAD.min(left / 5)),
             token_expired: left.map(|left| now + left),
@@ -482,8 +525,17 @@ impl Deadlines {
     }
 
     fn next(&self, keepalive: &Keepalive) -> Instant {
-        let deadlines = [self.token_expiring, self.token_expired, self.written, self.linger, self.leave];
-        deadlines.into_iter().flatten().fold(keepalive.next(), Instant::min)
+        let deadlines = [
+            self.token_expiring,
+            self.token_expired,
+            self.written,
+            self.linger,
+            self.leave,
+        ];
+        deadlines
+            .into_iter()
+            .flatten()
+            .fold(keepalive.next(), Instant::min)
     }
 }
 

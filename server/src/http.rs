@@ -38,11 +38,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::{
-    bus::FeedState,
-    config,
-    connection::handshake::Door,
-    metrics::Metrics,
-    router::Router as Sessions,
+    bus::FeedState, config, connection::handshake::Door, metrics::Metrics, router::Router as Sessions,
     shutdown::Shutdown,
 };
 
@@ -156,7 +152,9 @@ pub async fn serve_admin(
             ([(header::CONTENT_TYPE, kind)], metrics.to_text())
         }
     };
-    let routes = Router::new().route("/health", get(health)).route("/metrics", get(page));
+    let routes = Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(page));
     let edge = config::Edge {
         max_connections: ADMIN_CONNECTIONS,
         max_pending_handshakes: ADMIN_CONNECTIONS,
@@ -229,8 +227,19 @@ async fn accept(
             metrics.connections.dropped.of("max_pending_handshakes").inc();
             continue;
         };
-        let entry = Entry { peer: peer.ip(), pending: Arc::new(pending), open: Arc::new(open) };
-        tokio::spawn(serve(stream, peer, entry, routes.clone(), edge.clone(), Arc::clone(&metrics)));
+        let entry = Entry {
+            peer: peer.ip(),
+            pending: Arc::new(pending),
+            open: Arc::new(open),
+        };
+        tokio::spawn(serve(
+            stream,
+            peer,
+            entry,
+            routes.clone(),
+            edge.clone(),
+            Arc::clone(&metrics),
+        ));
     }
 }
 
@@ -251,7 +260,14 @@ async fn serve(
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(entry.clone());
         let routes = routes.clone();
-        async move { Ok::<_, Infallible>(routes.oneshot(request).await.unwrap_or_else(|never| match never {})) }
+        async move {
+            Ok::<_, Infallible>(
+                routes
+                    .oneshot(request)
+                    .await
+                    .unwrap_or_else(|never| match never {}),
+            )
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -264,10 +280,16 @@ async fn serve(
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             debug!(%peer, %error, "no request came of a socket");
-            let reason = if error.is_timeout() { "header_timeout" } else { "bad_request" };
+            let reason = if error.is_timeout() {
+                "header_timeout"
+            } else {
+                "bad_request"
+            };
             metrics.connections.dropped.of(reason).inc();
         }
-        Err(_) => metrics.connections.dropped.of("request_timeout").inc(),
+        Err(_) => {
+            metrics.connections.dropped.of("request_timeout").inc();
+        }
     }
     metrics.connections.pending.dec();
 }

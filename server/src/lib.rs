@@ -36,7 +36,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rivulet_protocol::{catalog::Catalog, validate::Validator};
+use rivulet_protocol::{catalog::Catalog, event::EventType, validate::Validator};
 use tokio::{
     net::{TcpListener, TcpSocket},
     time::Instant,
@@ -45,7 +45,10 @@ use tracing::{info, warn};
 
 use crate::{
     auth::Auth,
-    bus::Bus,
+    bus::{
+        Bus,
+        source::{Rejection, Rule},
+    },
     config::Config,
     connection::{Node, handshake::Door},
     http::Pages,
@@ -78,7 +81,10 @@ impl Listeners {
         };
         Ok(Self {
             clients: listen(config.listen, "listen")?,
-            admin: config.admin_listen.map(|address| listen(address, "admin_listen")).transpose()?,
+            admin: config
+                .admin_listen
+                .map(|address| listen(address, "admin_listen"))
+                .transpose()?,
         })
     }
 
@@ -89,7 +95,9 @@ impl Listeners {
 
     /// Where health and metrics are.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|admin| admin.local_addr().expect("a bound socket has an address"))
+        self.admin
+            .as_ref()
+            .map(|admin| admin.local_addr().expect("a bound socket has an address"))
     }
 }
 
@@ -106,17 +114,28 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let catalog = Arc::new(Catalog::builtin());
     let validator = Arc::new(Validator::new(&catalog));
-    let metrics = Arc::new(Metrics::new(catalog.events().iter().map(|event| event.event_type.as_str())));
+    let metrics = Arc::new(Metrics::new(
+        catalog.events().iter().map(|event| event.event_type.as_str()),
+    ));
     let auth = Arc::new(Auth::new(&config).context("a key of the configuration can't be used")?);
     let router = Arc::new(Router::default());
     if config.dev {
-        warn!("development mode: any token that is not a JWT is itself the user id. Never where others can connect");
+        warn!(
+            "development mode: any token that is not a JWT is itself the user id. Never where others can connect"
+        );
     }
 
     let check = Arc::clone(&validator);
+    let check = move |event_type: &EventType, data: &[u8]| {
+        check
+            .validate_event(event_type.as_str(), data)
+            .map_err(|violation| {
+                Rejection::new(Rule::Schema(violation.rule), violation.pointer, violation.message)
+            })
+    };
     let (bus, opening) = Bus::start(
         &config,
-        Arc::new(move |event_type: &str, data: &[u8]| check.validate_event(event_type, data)),
+        Arc::new(check),
         Arc::clone(&router) as Arc<dyn bus::Sink>,
         Arc::clone(&metrics),
     )
@@ -139,7 +158,11 @@ pub async fn run(
     let door = Arc::new(Door {
         addresses: Addresses::new(AddressLimits {
             connections: counted(config.limits.connections_per_address),
-            handshakes_per_second: if config.dev { 0 } else { config.limits.handshakes_per_address },
+            handshakes_per_second: if config.dev {
+                0
+            } else {
+                config.limits.handshakes_per_address
+            },
         }),
         seats: Seats::new(config.sessions.heartbeat, Instant::now()),
         feed: bus.feed(),
@@ -148,7 +171,9 @@ pub async fn run(
     let opened = Arc::new(AtomicBool::new(false));
     let pages = Pages {
         documents: Vec::new(),
-        front: config.dev.then_some(include_str!("../../examples/web/index.html")),
+        front: config
+            .dev
+            .then_some(include_str!("../../examples/web/index.html")),
     };
 
     info!(address = %listeners.address(), "clients connect here");
@@ -205,7 +230,11 @@ pub async fn run(
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     // A restarted router must not wait for the last one's sockets to be forgotten.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

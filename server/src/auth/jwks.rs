@@ -49,7 +49,14 @@ impl Jwks {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .expect("a client without options that can fail");
-        Self { url, algorithms, every, client, known: Mutex::default(), reading: tokio::sync::Mutex::default() }
+        Self {
+            url,
+            algorithms,
+            every,
+            client,
+            known: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The keys with this id; without one, all. Reads the set anew if it has none of that id.
@@ -59,7 +66,10 @@ impl Jwks {
             return found;
         }
         let _reading = self.reading.lock().await;
-        let floor = self.lock().read_at.is_some_and(|read_at| read_at.elapsed() < FLOOR);
+        let floor = self
+            .lock()
+            .read_at
+            .is_some_and(|read_at| read_at.elapsed() < FLOOR);
         if !floor {
             self.read().await;
         }
@@ -79,7 +89,10 @@ impl Jwks {
 
     fn known_keys(&self, id: Option<&str>) -> Vec<VerifyingKey> {
         let known = self.lock();
-        let of_id = known.keys.iter().filter(|(known, _)| id.is_none() || known.as_deref() == id);
+        let of_id = known
+            .keys
+            .iter()
+            .filter(|(known, _)| id.is_none() || known.as_deref() == id);
         of_id.map(|(_, key)| key.clone()).collect()
     }
 
@@ -90,7 +103,12 @@ impl Jwks {
         known.read_at = Some(Instant::now());
         match fetched {
             Ok(set) => {
-                known.keys = set.keys.iter().filter_map(|jwk| self.verifying_key(jwk)).take(MAX_KEYS).collect();
+                known.keys = set
+                    .keys
+                    .iter()
+                    .filter_map(|jwk| self.verifying_key(jwk))
+                    .take(MAX_KEYS)
+                    .collect();
                 info!(keys = known.keys.len(), "read the key set");
                 known.failing = false;
             }
@@ -106,8 +124,13 @@ impl Jwks {
     async fn fetch(&self) -> Result<JwkSet, String> {
         // The error's own text would hold the URL, which may hold a secret of its own.
         let failed = |error: reqwest::Error| error.without_url().to_string();
-        let mut response =
-            self.client.get(&self.url).send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
+        let mut response = self
+            .client
+            .get(&self.url)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status)
+            .map_err(failed)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > MAX_BYTES {

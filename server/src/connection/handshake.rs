@@ -117,7 +117,10 @@ impl Refusal {
             Some(seconds) => format!(r#"{{"retry_after":{seconds}}}"#).into(),
             None => self.code.reason().into(),
         };
-        Closing { code: self.code, reason }
+        Closing {
+            code: self.code,
+            reason,
+        }
     }
 
     fn new(code: CloseCode, error: ErrorBody) -> Self {
@@ -144,25 +147,48 @@ impl Door {
     /// # Errors
     /// A [`Refusal`], of which nothing is kept.
     pub async fn admit(&self, hello: Hello) -> Result<Admitted, Refusal> {
-        let Hello { address, kind, foreign_origin, token, query } = hello;
-        let slot = self.addresses.enter(address, Instant::now()).map_err(|too_many| {
-            let error = ErrorBody::new(ErrorCode::RateLimited, too_many.to_string());
-            let seconds = too_many.retry_after.as_secs_f64().ceil().max(1.0);
-            Refusal::new(CloseCode::TooManyConnections, error.retry_after(seconds))
-        })?;
+        let Hello {
+            address,
+            kind,
+            foreign_origin,
+            token,
+            query,
+        } = hello;
+        let slot = self
+            .addresses
+            .enter(address, Instant::now())
+            .map_err(|too_many| {
+                let error = ErrorBody::new(ErrorCode::RateLimited, too_many.to_string());
+                let seconds = too_many.retry_after.as_secs_f64().ceil().max(1.0);
+                Refusal::new(CloseCode::TooManyConnections, error.retry_after(seconds))
+            })?;
         if let Some(origin) = foreign_origin {
-            warn!(origin, "refused an origin; to allow it, add it to `allowed_origins`");
+            warn!(
+                origin,
+                "refused an origin; to allow it, add it to `allowed_origins`"
+            );
             let text = "pages of this origin may not connect";
-            return Err(Refusal::new(CloseCode::Forbidden, ErrorBody::new(ErrorCode::Forbidden, text)));
+            return Err(Refusal::new(
+                CloseCode::Forbidden,
+                ErrorBody::new(ErrorCode::Forbidden, text),
+            ));
         }
         if !self.feed.borrow().current || self.node.shutdown.is_draining() {
-            let error = ErrorBody::new(ErrorCode::Unavailable, "this node is not current; try again, or another");
+            let error = ErrorBody::new(
+                ErrorCode::Unavailable,
+                "this node is not current; try again, or another",
+            );
             return Err(Refusal::new(CloseCode::TryAgainLater, error.retry_after(1.0)));
         }
-        let identity = self.node.auth.identify(token.as_deref().unwrap_or_default()).await.map_err(|denied| {
-            debug!(%denied, "refused a token");
-            Refusal::new(CloseCode::Unauthorized, denied.to_body())
-        })?;
+        let identity = self
+            .node
+            .auth
+            .identify(token.as_deref().unwrap_or_default())
+            .await
+            .map_err(|denied| {
+                debug!(%denied, "refused a token");
+                Refusal::new(CloseCode::Unauthorized, denied.to_body())
+            })?;
         let mut faults = Vec::new();
         let patterns = self.patterns(&identity, query.events.as_deref(), &mut faults);
         let resume = resume_position(query.stream, query.seq.as_deref(), &mut faults);
@@ -174,19 +200,40 @@ impl Door {
             }
             fits
         });
-        let newcomer =
-            Newcomer { user: &identity.user, kind, device: device.as_deref(), devices: identity.devices };
+        let newcomer = Newcomer {
+            user: &identity.user,
+            kind,
+            device: device.as_deref(),
+            devices: identity.devices,
+        };
         let seat = self.seats.take(newcomer, Instant::now()).map_err(|no_seat| {
             let error = ErrorBody::new(ErrorCode::RateLimited, no_seat.to_string());
             Refusal::new(CloseCode::TooManyConnections, error)
         })?;
-        Ok(Admitted { identity, kind, patterns, resume, faults, address, places: Places { seat, slot } })
+        Ok(Admitted {
+            identity,
+            kind,
+            patterns,
+            resume,
+            faults,
+            address,
+            places: Places { seat, slot },
+        })
     }
 
     /// The patterns from the start: those of the query and of the token, else those of the configuration. A
     /// query with a fault counts as not given.
-    fn patterns(&self, identity: &Identity, events: Option<&str>, faults: &mut Vec<ErrorBody>) -> Vec<Pattern> {
-        let asked = match parse_patterns(events.unwrap_or_default(), identity, self.node.limits.max_patterns) {
+    fn patterns(
+        &self,
+        identity: &Identity,
+        events: Option<&str>,
+        faults: &mut Vec<ErrorBody>,
+    ) -> Vec<Pattern> {
+        let asked = match parse_patterns(
+            events.unwrap_or_default(),
+            identity,
+            self.node.limits.max_patterns,
+        ) {
             Ok(patterns) => patterns,
             Err(fault) => {
                 faults.push(fault);
@@ -201,7 +248,11 @@ impl Door {
         }
         if patterns.is_empty() {
             let defaults = self.node.sessions.default_patterns.iter();
-            patterns.extend(defaults.filter(|pattern| identity.may_subscribe(pattern)).cloned());
+            patterns.extend(
+                defaults
+                    .filter(|pattern| identity.may_subscribe(pattern))
+                    .cloned(),
+            );
         }
         patterns.truncate(self.node.limits.max_patterns);
         patterns
@@ -220,11 +271,17 @@ fn parse_patterns(events: &str, identity: &Identity, most: usize) -> Result<Vec<
             }
         };
         if !message::is_frame_name(pattern.as_str()) && !identity.may_subscribe(&pattern) {
-            return fault(ErrorCode::Forbidden, format!("the token does not permit `{pattern}`"));
+            return fault(
+                ErrorCode::Forbidden,
+                format!("the token does not permit `{pattern}`"),
+            );
         }
         patterns.push(pattern);
         if patterns.len() > most {
-            return fault(ErrorCode::TooManyPatterns, format!("a session holds at most {most} patterns"));
+            return fault(
+                ErrorCode::TooManyPatterns,
+                format!("a session holds at most {most} patterns"),
+            );
         }
     }
     Ok(patterns)

@@ -29,10 +29,16 @@ use crate::{
 const BEARER: &str = "bearer.";
 
 pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, mut request: Request) -> Response {
-    let entry = request.extensions().get::<Entry>().expect("every request has its socket's").clone();
+    let entry = request
+        .extensions()
+        .get::<Entry>()
+        .expect("every request has its socket's")
+        .clone();
     let accept = match accept(&request) {
         Ok(accept) => accept,
-        Err((status, text)) => return (status, [(header::SEC_WEBSOCKET_VERSION, "13")], text).into_response(),
+        Err((status, text)) => {
+            return (status, [(header::SEC_WEBSOCKET_VERSION, "13")], text).into_response();
+        }
     };
     let hello = hello(&request, &entry, &edge);
     let kind = hello.kind;
@@ -46,8 +52,12 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, mut request: Request)
         Ok(admitted) => {
             let node = Arc::clone(&edge.door.node);
             tokio::spawn(async move {
-                let Some((stream, read_ahead)) = upgraded(upgrade).await else { return };
-                let Entry { open: _open, pending, .. } = entry;
+                let Some((stream, read_ahead)) = upgraded(upgrade).await else {
+                    return;
+                };
+                let Entry {
+                    open: _open, pending, ..
+                } = entry;
                 drop(pending);
                 connection::run(stream, read_ahead, admitted, deflate.is_some(), node).await;
             });
@@ -56,7 +66,9 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, mut request: Request)
         Err(refusal) if kind == ClientKind::V1 => {
             refused.of(refusal.code.number().to_string()).inc();
             tokio::spawn(async move {
-                let Some((stream, _)) = upgraded(upgrade).await else { return };
+                let Some((stream, _)) = upgraded(upgrade).await else {
+                    return;
+                };
                 connection::refuse(stream, &refusal).await;
                 drop(entry);
             });
@@ -77,13 +89,30 @@ fn accept(request: &Request) -> Result<String, (StatusCode, &'static str)> {
         || !names(header::UPGRADE, "websocket")
         || !names(header::CONNECTION, "upgrade")
     {
-        return Err((StatusCode::UPGRADE_REQUIRED, "this is a WebSocket address: connect with ws:// or wss://"));
+        return Err((
+            StatusCode::UPGRADE_REQUIRED,
+            "this is a WebSocket address: connect with ws:// or wss://",
+        ));
     }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err((StatusCode::UPGRADE_REQUIRED, "only version 13 of WebSocket is spoken here"));
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
+        return Err((
+            StatusCode::UPGRADE_REQUIRED,
+            "only version 13 of WebSocket is spoken here",
+        ));
     }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok()).unwrap_or_default();
-    accept_key(key).map_err(|_| (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is not 16 bytes in base64"))
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .and_then(|key| key.to_str().ok())
+        .unwrap_or_default();
+    accept_key(key).map_err(|_| {
+        (
+            StatusCode::BAD_REQUEST,
+            "Sec-WebSocket-Key is not 16 bytes in base64",
+        )
+    })
 }
 
 /// What the request says of the client.
@@ -109,15 +138,26 @@ fn hello(request: &Request, entry: &Entry, edge: &Edge) -> Hello {
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim().to_owned());
-    let bearer_protocol = || protocols().find_map(|entry| entry.strip_prefix(BEARER)).map(str::to_owned);
-    let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let bearer_protocol = || {
+        protocols()
+            .find_map(|entry| entry.strip_prefix(BEARER))
+            .map(str::to_owned)
+    };
+    let forwarded = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     Hello {
         address: client_address(
             entry.peer,
             forwarded.collect::<Vec<_>>().into_iter(),
             &edge.config.trusted_proxies,
         ),
-        kind: if protocols().any(|entry| entry == SUBPROTOCOL) { ClientKind::V1 } else { ClientKind::Plain },
+        kind: if protocols().any(|entry| entry == SUBPROTOCOL) {
+            ClientKind::V1
+        } else {
+            ClientKind::Plain
+        },
         foreign_origin: foreign_origin(headers, edge),
         token: bearer_header.or_else(bearer_protocol).or(query_token),
         query,
@@ -127,19 +167,29 @@ fn hello(request: &Request, entry: &Entry, edge: &Edge) -> Hello {
 /// The origin, if it is neither the host's own nor allowed.
 fn foreign_origin(headers: &HeaderMap, edge: &Edge) -> Option<String> {
     let origin = headers.get(header::ORIGIN)?;
-    let Ok(origin) = origin.to_str() else { return Some("(not text)".into()) };
+    let Ok(origin) = origin.to_str() else {
+        return Some("(not text)".into());
+    };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let own = origin.split_once("://").map(|(_, host)| host);
     let allowed = edge.dev
         || (own.is_some() && own.map(str::to_ascii_lowercase) == host.map(str::to_ascii_lowercase))
-        || edge.config.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin));
+        || edge
+            .config
+            .allowed_origins
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(origin));
     (!allowed).then(|| origin.chars().take(256).collect())
 }
 
 /// The entries of a header that is a list, over all its lines.
 fn list(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let values: Vec<&HeaderValue> = headers.get_all(name).iter().collect();
-    values.into_iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+    values
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
 }
 
 /// Takes the stream back from HTTP, with what the client sent behind its request.
@@ -151,7 +201,9 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<(TcpStream, BytesMut)> {
             return None;
         }
     };
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("what was accepted is a TCP stream");
+    let parts = upgraded
+        .downcast::<TokioIo<TcpStream>>()
+        .expect("what was accepted is a TCP stream");
     Some((parts.io.into_inner(), BytesMut::from(parts.read_buf)))
 }
 
@@ -163,7 +215,10 @@ fn switching(accept: &str, kind: ClientKind, extensions: Option<String>) -> Resp
     let value = |text: &str| HeaderValue::from_str(text).expect("base64 and tokens are header text");
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, value(accept));
     if kind == ClientKind::V1 {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        headers.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(SUBPROTOCOL),
+        );
     }
     if let Some(extensions) = extensions {
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, value(&extensions));
@@ -184,7 +239,10 @@ fn problem(refusal: &Refusal) -> Response {
     });
     let mut response = (status, body.to_string()).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
