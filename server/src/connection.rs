@@ -35,16 +35,18 @@ use futures_util::{
     future::BoxFuture,
     stream::FuturesUnordered,
 };
-use rivulet_protocol::{catalog::Catalog, close::CloseCode, error::ErrorBody, validate::Validator};
+use rivulet_protocol::{
+    catalog::Catalog, close::CloseCode, error::ErrorBody, message::ServerMessage, validate::Validator,
+};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{Instrument, info, info_span};
 
 use self::{
     batch::Framing,
-    handshake::Admitted,
+    handshake::{Admitted, Places, Refusal},
     keepalive::{Due, Keepalive},
     session::{Next, Session},
 };
@@ -55,13 +57,13 @@ use crate::{
     identity::Identity,
     limits::{
         rates::Charge,
-        seats::{ClientKind, Seat},
+        seats::ClientKind,
     },
     metrics::Metrics,
     outbox::{Bounds, Closing, Outbox},
     router::Router,
     shutdown::Shutdown,
-    websocket::{Decoder, FrameWriter, Incoming, ProtocolError, close_frame, ping_frame, pong_frame},
+    websocket::{Decoder, FrameWriter, Incoming, ProtocolError, close_frame, ping_frame, pong_frame, text_frame},
 };
 
 /// How long the client may take to read what waits and the close frame, and then to answer it.
@@ -111,7 +113,7 @@ where
     metrics.connections.open.inc();
     let opened = Instant::now();
     async move {
-        info!(address = %admitted.address(), kind = ?admitted.kind, deflate, "connected");
+        info!(address = %admitted.address, kind = ?admitted.kind, deflate, "connected");
         let connection = Connection::open(stream, read_ahead, id, admitted, deflate, Arc::clone(&node));
         let end = connection.run().await;
         info!(code = end.code.number(), reason = %end.reason, "closed");
@@ -126,6 +128,26 @@ where
     .await;
 }
 
+/// Tells a `rivulet.v1` client that it may not, in frames: a browser can't read the status of a handshake. Takes
+/// at most 2 s and keeps nothing.
+pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, refusal: &Refusal) {
+    let error = ServerMessage::Error(refusal.error.clone()).to_json(None);
+    let Closing { code, reason } = refusal.closing();
+    let mut writer = FrameWriter::new();
+    writer.push(text_frame(&error));
+    writer.push(close_frame(code.number(), &reason));
+    let parting = async {
+        writer.write(&mut stream).await?;
+        stream.shutdown().await?;
+        // Closing with bytes unread would reset the connection, and what we said could be lost with it.
+        let mut discarded = [0; 1024];
+        while stream.read(&mut discarded).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection is over.
+    let _ = timeout(CLOSE_GRACE, parting).await;
+}
+
 struct Connection<S> {
     reader: ReadHalf<S>,
     socket: WriteHalf<S>,
@@ -136,7 +158,7 @@ struct Connection<S> {
     framing: Framing,
     session: Session,
     outbox: Arc<Outbox>,
-    seat: Seat,
+    places: Places,
     keepalive: Keepalive,
     deadlines: Deadlines,
     /// Commands in flight and the check of a token: what ends by itself and then has an answer.
@@ -183,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         stream: S,
         read_ahead: BytesMut,
         id: String,
-        mut admitted: Admitted,
+        admitted: Admitted,
         deflate: bool,
         node: Arc<Node>,
     ) -> Self {
@@ -192,9 +214,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             events: node.sessions.outbox_events,
             bytes: node.sessions.outbox_bytes,
         }));
-        let seat = admitted.take_seat();
-        let evicted = Arc::clone(&outbox);
-        seat.on_eviction(move |code, reason| evicted.close(Closing { code, reason: reason.into() }));
         let kind = admitted.kind;
         let deadlines = Deadlines {
             written: None,
@@ -202,7 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             leave: None,
             ..Deadlines::of_token(&admitted.identity, now)
         };
-        let session = Session::open(id, admitted, Arc::clone(&outbox), Arc::clone(&node), now);
+        let (session, places) = Session::open(id, admitted, Arc::clone(&outbox), Arc::clone(&node), now);
+        let evicted = Arc::clone(&outbox);
+        places.seat.on_eviction(move |code, reason| evicted.close(Closing { code, reason: reason.into() }));
         let (reader, socket) = tokio::io::split(stream);
         Self {
             reader,
@@ -213,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             framing: Framing::new(&node.sessions, deflate, kind == ClientKind::V1),
             session,
             outbox,
-            seat,
+            places,
             keepalive: Keepalive::new(node.sessions.heartbeat, now),
             deadlines,
             pending: FuturesUnordered::new(),
@@ -279,7 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         self.node.metrics.messages.bytes_received.inc_by(bytes as u64);
                         let now = Instant::now();
                         self.keepalive.heard(now);
-                        self.seat.heard(now);
+                        self.places.seat.heard(now);
                     }
                 },
                 spread = shutdown.draining(), if !draining => {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{
     Node,
-    handshake::{Admitted, ResumePosition},
+    handshake::{Admitted, Places, ResumePosition},
 };
 use crate::{
     command::{Command, Outcome},
@@ -75,9 +75,15 @@ pub enum Next {
 
 impl Session {
     /// Registers what was admitted: from here on its events come. What was wrong in the query is said right
-    /// after `connected`.
-    pub fn open(id: String, admitted: Admitted, outbox: Arc<Outbox>, node: Arc<Node>, now: Instant) -> Self {
-        let Admitted { identity, kind, patterns, resume, faults, .. } = admitted;
+    /// after `connected`. What it takes up is the connection's to hold.
+    pub fn open(
+        id: String,
+        admitted: Admitted,
+        outbox: Arc<Outbox>,
+        node: Arc<Node>,
+        now: Instant,
+    ) -> (Self, Places) {
+        let Admitted { identity, kind, patterns, resume, faults, places, .. } = admitted;
         let mut gap = None;
         let mut connected = |position: &Position| {
             let resumed = match &resume {
@@ -102,7 +108,7 @@ impl Session {
         for fault in faults {
             session.error(fault, None);
         }
-        session
+        (session, places)
     }
 
     /// The session's id.
