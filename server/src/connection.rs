@@ -30,21 +30,19 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{
-    StreamExt,
-    future::BoxFuture,
-    stream::FuturesUnordered,
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use rivulet_protocol::{
+    catalog::Catalog, close::CloseCode, error::ErrorBody, message::ServerMessage, validate::Validator,
 };
-use rivulet_protocol::{catalog::Catalog, close::CloseCode, error::ErrorBody, validate::Validator};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{Instrument, info, info_span};
 
 use self::{
     batch::Framing,
-    handshake::Admitted,
+    handshake::{Admitted, Places, Refusal},
     keepalive::{Due, Keepalive},
     session::{Next, Session},
 };
@@ -53,15 +51,14 @@ use crate::{
     command::{Backend, Outcome},
     config,
     identity::Identity,
-    limits::{
-        rates::Charge,
-        seats::{ClientKind, Seat},
-    },
+    limits::seats::ClientKind,
     metrics::Metrics,
     outbox::{Bounds, Closing, Outbox},
     router::Router,
     shutdown::Shutdown,
-    websocket::{Decoder, FrameWriter, Incoming, ProtocolError, close_frame, ping_frame, pong_frame},
+    websocket::{
+        Decoder, FrameWriter, Incoming, ProtocolError, close_frame, ping_frame, pong_frame, text_frame,
+    },
 };
 
 /// How long the client may take to read what waits and the close frame, and then to answer it.
@@ -111,7 +108,7 @@ where
     metrics.connections.open.inc();
     let opened = Instant::now();
     async move {
-        info!(address = %admitted.address(), kind = ?admitted.kind, deflate, "connected");
+        info!(address = %admitted.address, kind = ?admitted.kind, deflate, "connected");
         let connection = Connection::open(stream, read_ahead, id, admitted, deflate, Arc::clone(&node));
         let end = connection.run().await;
         info!(code = end.code.number(), reason = %end.reason, "closed");
@@ -120,10 +117,33 @@ where
             metrics.outbox.overflows.inc();
         }
         metrics.connections.open.dec();
-        metrics.connections.duration.observe(opened.elapsed().as_secs_f64());
+        metrics
+            .connections
+            .duration
+            .observe(opened.elapsed().as_secs_f64());
     }
     .instrument(span)
     .await;
+}
+
+/// Tells a `rivulet.v1` client that it may not, in frames: a browser can't read the status of a handshake. Takes
+/// at most 2 s and keeps nothing.
+pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, refusal: &Refusal) {
+    let error = ServerMessage::Error(refusal.error.clone()).to_json(None);
+    let Closing { code, reason } = refusal.closing();
+    let mut writer = FrameWriter::new();
+    writer.push(text_frame(&error));
+    writer.push(close_frame(code.number(), &reason));
+    let parting = async {
+        writer.write(&mut stream).await?;
+        stream.shutdown().await?;
+        // Closing with bytes unread would reset the connection, and what we said could be lost with it.
+        let mut discarded = [0; 1024];
+        while stream.read(&mut discarded).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection is over.
+    let _ = timeout(CLOSE_GRACE, parting).await;
 }
 
 struct Connection<S> {
@@ -136,7 +156,7 @@ struct Connection<S> {
     framing: Framing,
     session: Session,
     outbox: Arc<Outbox>,
-    seat: Seat,
+    places: Places,
     keepalive: Keepalive,
     deadlines: Deadlines,
     /// Commands in flight and the check of a token: what ends by itself and then has an answer.
@@ -164,8 +184,15 @@ struct Deadlines {
 
 /// What ended by itself.
 enum Done {
-    Command { id: Option<String>, asked: Instant, outcome: Outcome },
-    Refresh { id: Option<String>, checked: Result<Identity, ErrorBody> },
+    Command {
+        id: Option<String>,
+        asked: Instant,
+        outcome: Outcome,
+    },
+    Refresh {
+        id: Option<String>,
+        checked: Result<Identity, ErrorBody>,
+    },
 }
 
 /// How a connection ends.
@@ -183,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         stream: S,
         read_ahead: BytesMut,
         id: String,
-        mut admitted: Admitted,
+        admitted: Admitted,
         deflate: bool,
         node: Arc<Node>,
     ) -> Self {
@@ -192,9 +219,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             events: node.sessions.outbox_events,
             bytes: node.sessions.outbox_bytes,
         }));
-        let seat = admitted.take_seat();
-        let evicted = Arc::clone(&outbox);
-        seat.on_eviction(move |code, reason| evicted.close(Closing { code, reason: reason.into() }));
         let kind = admitted.kind;
         let deadlines = Deadlines {
             written: None,
@@ -202,7 +226,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             leave: None,
             ..Deadlines::of_token(&admitted.identity, now)
         };
-        let session = Session::open(id, admitted, Arc::clone(&outbox), Arc::clone(&node), now);
+        let (session, places) = Session::open(id, admitted, Arc::clone(&outbox), Arc::clone(&node), now);
+        let evicted = Arc::clone(&outbox);
+        places.seat.on_eviction(move |code, reason| {
+            evicted.close(Closing {
+                code,
+                reason: reason.into(),
+            })
+        });
         let (reader, socket) = tokio::io::split(stream);
         Self {
             reader,
@@ -213,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             framing: Framing::new(&node.sessions, deflate, kind == ClientKind::V1),
             session,
             outbox,
-            seat,
+            places,
             keepalive: Keepalive::new(node.sessions.heartbeat, now),
             deadlines,
             pending: FuturesUnordered::new(),
@@ -230,7 +261,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             End::Close(closing) => closing,
             End::Closed { code } => {
                 self.leave(code, "").await;
-                return Closing { code: CloseCode::Normal, reason: format!("client said {code}").into() };
+                return Closing {
+                    code: CloseCode::Normal,
+                    reason: format!("client said {code}").into(),
+                };
             }
             End::Lost => return CloseCode::Abnormal.into(),
         };
@@ -279,7 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         self.node.metrics.messages.bytes_received.inc_by(bytes as u64);
                         let now = Instant::now();
                         self.keepalive.heard(now);
-                        self.seat.heard(now);
+                        self.places.seat.heard(now);
                     }
                 },
                 spread = shutdown.draining(), if !draining => {
@@ -306,11 +340,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn receive(&mut self) -> Result<(), End> {
         while self.may_receive() && !self.outbox.is_closing() {
             let refused = |error: ProtocolError| {
-                let code = CloseCode::ALL.iter().copied().find(|code| code.number() == error.close_code());
+                let code = CloseCode::ALL
+                    .iter()
+                    .copied()
+                    .find(|code| code.number() == error.close_code());
                 let code = code.unwrap_or(CloseCode::ProtocolError);
-                End::Close(Closing { code, reason: error.to_string().into() })
+                End::Close(Closing {
+                    code,
+                    reason: error.to_string().into(),
+                })
             };
-            let Some(incoming) = self.decoder.decode(&mut self.input).map_err(refused)? else { break };
+            let Some(incoming) = self.decoder.decode(&mut self.input).map_err(refused)? else {
+                break;
+            };
             let now = Instant::now();
             match incoming {
                 Incoming::Text(text) => match self.session.receive(text.as_str(), now) {
@@ -318,7 +360,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     Next::Ask { id, command } => {
                         self.node.metrics.commands.in_flight.inc();
                         let answer = self.node.backend.ask(command);
-                        let done = async move { Done::Command { id, asked: now, outcome: answer.await } };
+                        let done = async move {
+                            Done::Command {
+                                id,
+                                asked: now,
+                                outcome: answer.await,
+                            }
+                        };
                         self.pending.push(Box::pin(done));
                     }
                     Next::Refresh { id, token } => {
@@ -340,7 +388,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Incoming::Pong(_) => {}
                 Incoming::Close { code, .. } => {
-                    return Err(End::Closed { code: code.unwrap_or(CloseCode::Normal.number()) });
+                    return Err(End::Closed {
+                        code: code.unwrap_or(CloseCode::Normal.number()),
+                    });
                 }
             }
         }
@@ -372,11 +422,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.session.touched();
             }
             let writer = &mut self.writer;
-            self.framing.write(&mut batch, &self.node.metrics, |frame| writer.push(frame));
+            self.framing
+                .write(&mut batch, &self.node.metrics, |frame| writer.push(frame));
             self.keepalive.said(now);
         }
         if !self.writer.is_empty() {
-            self.node.metrics.messages.bytes_sent.inc_by(self.writer.pending_bytes() as u64);
+            self.node
+                .metrics
+                .messages
+                .bytes_sent
+                .inc_by(self.writer.pending_bytes() as u64);
             self.deadlines.written = Some(now + self.node.sessions.write_deadline);
         }
         closing
@@ -387,7 +442,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match done {
             Done::Command { id, asked, outcome } => {
                 self.node.metrics.commands.in_flight.dec();
-                self.node.metrics.commands.duration.observe(asked.elapsed().as_secs_f64());
+                self.node
+                    .metrics
+                    .commands
+                    .duration
+                    .observe(asked.elapsed().as_secs_f64());
                 self.session.answer(id.as_deref(), &outcome);
             }
             Done::Refresh { id, checked } => {
@@ -409,7 +468,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Some(CloseCode::TooSlow.into());
         }
         if due(&mut deadlines.token_expired) {
-            return Some(Closing { code: CloseCode::Unauthorized, reason: "token expired".into() });
+            return Some(Closing {
+                code: CloseCode::Unauthorized,
+                reason: "token expired".into(),
+            });
         }
         if due(&mut deadlines.token_expiring) {
             self.session.token_expiring();
@@ -450,7 +512,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 impl Deadlines {
     fn of_token(identity: &Identity, now: Instant) -> Self {
-        let left = identity.expires_at.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+        let left = identity
+            .expires_at
+            .map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
         Self {
             token_expiring: left.map(|left| now + left - EXPIRY_LEAD.min(left / 5)),
             token_expired: left.map(|left| now + left),
@@ -461,8 +525,17 @@ impl Deadlines {
     }
 
     fn next(&self, keepalive: &Keepalive) -> Instant {
-        let deadlines = [self.token_expiring, self.token_expired, self.written, self.linger, self.leave];
-        deadlines.into_iter().flatten().fold(keepalive.next(), Instant::min)
+        let deadlines = [
+            self.token_expiring,
+            self.token_expired,
+            self.written,
+            self.linger,
+            self.leave,
+        ];
+        deadlines
+            .into_iter()
+            .flatten()
+            .fold(keepalive.next(), Instant::min)
     }
 }
 

@@ -23,16 +23,28 @@ pub struct Drain {
 pub fn shutdown() -> (Drain, Shutdown) {
     let (draining, told) = watch::channel(None);
     let (alive, gone) = mpsc::channel(1);
-    (Drain { draining, gone }, Shutdown { draining: told, _alive: alive })
+    (
+        Drain { draining, gone },
+        Shutdown {
+            draining: told,
+            _alive: alive,
+        },
+    )
 }
 
 impl Shutdown {
     /// Waits until the node drains. Returns over how long the closes are spread.
     pub async fn draining(&mut self) -> Duration {
-        match self.draining.wait_for(Option::is_some).await {
-            Ok(spread) => spread.unwrap_or_default(),
+        let told = self
+            .draining
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|spread| *spread);
+        match told {
+            Some(spread) => spread,
             // Nobody is left who could tell.
-            Err(_) => pending().await,
+            None => pending().await,
         }
     }
 

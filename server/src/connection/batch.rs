@@ -54,7 +54,10 @@ impl Framing {
             && message.payload().len() >= threshold
             && let Some(compressed) = message.compressed_frame(level)
         {
-            metrics.messages.compression_in.inc_by(message.frame().len() as u64);
+            metrics
+                .messages
+                .compression_in
+                .inc_by(message.frame().len() as u64);
             metrics.messages.compression_out.inc_by(compressed.len() as u64);
             return compressed.clone();
         }

@@ -29,7 +29,12 @@ pub(super) enum Due {
 
 impl Keepalive {
     pub(super) fn new(heartbeat: Duration, now: Instant) -> Self {
-        Self { heartbeat, heard: now, said: now, probed: None }
+        Self {
+            heartbeat,
+            heard: now,
+            said: now,
+            probed: None,
+        }
     }
 
     /// Any byte of the client counts.

@@ -1,17 +1,14 @@
 //! What a client says, and what that changes. No socket, no clock: text in, answers into the outbox.
 
-use std::{
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use rivulet_protocol::{
     close::CloseCode,
     error::{ErrorBody, ErrorCode},
     message::{
-        self, ClientFrame, ClientRequest, Connected, Draining, Gap, GapReason, Head, PLAIN, Resumed, SUBPROTOCOL,
-        ServerMessage, SessionLimits, Subscribed, TokenTimes,
+        self, ClientFrame, ClientRequest, Connected, Draining, Gap, GapReason, Head, PLAIN, Resumed,
+        SUBPROTOCOL, ServerMessage, SessionLimits, Subscribed, TokenTimes,
     },
     pattern::Pattern,
     scalar::{SafeInteger, Timestamp},
@@ -20,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     Node,
-    handshake::{Admitted, ResumePosition},
+    handshake::{Admitted, Places, ResumePosition},
 };
 use crate::{
     command::{Command, Outcome},
@@ -75,9 +72,23 @@ pub enum Next {
 
 impl Session {
     /// Registers what was admitted: from here on its events come. What was wrong in the query is said right
-    /// after `connected`.
-    pub fn open(id: String, admitted: Admitted, outbox: Arc<Outbox>, node: Arc<Node>, now: Instant) -> Self {
-        let Admitted { identity, kind, patterns, resume, faults, .. } = admitted;
+    /// after `connected`. What it takes up is the connection's to hold.
+    pub fn open(
+        id: String,
+        admitted: Admitted,
+        outbox: Arc<Outbox>,
+        node: Arc<Node>,
+        now: Instant,
+    ) -> (Self, Places) {
+        let Admitted {
+            identity,
+            kind,
+            patterns,
+            resume,
+            faults,
+            places,
+            ..
+        } = admitted;
         let mut gap = None;
         let mut connected = |position: &Position| {
             let resumed = match &resume {
@@ -91,18 +102,32 @@ impl Session {
             Encoded::message(&ServerMessage::Connected(message), None)
         };
         let interest = Interest::new(patterns.clone(), Arc::clone(&identity.events));
-        let registration =
-            node.router.register(identity.user.clone(), interest, Arc::clone(&outbox), &mut connected);
+        let registration = node.router.register(
+            identity.user.clone(),
+            interest,
+            Arc::clone(&outbox),
+            &mut connected,
+        );
         if let Some(gap) = gap {
             outbox.push_in_order(Encoded::message(&ServerMessage::Gap(gap), None));
         }
         let rates = Rates::new(&node.limits, now);
-        let session = Self { id, identity, kind, patterns, rates, untouched: true, registration, outbox, node };
+        let session = Self {
+            id,
+            identity,
+            kind,
+            patterns,
+            rates,
+            untouched: true,
+            registration,
+            outbox,
+            node,
+        };
         session.count_patterns(1);
         for fault in faults {
             session.error(fault, None);
         }
-        session
+        (session, places)
     }
 
     /// The session's id.
@@ -128,7 +153,9 @@ impl Session {
     /// Takes one text message.
     pub fn receive(&mut self, text: &str, now: Instant) -> Next {
         let ClientFrame { id, request } = ClientFrame::parse(text);
-        let outcome = request.map_err(Refusal::Bad).and_then(|request| self.perform(request, id.as_deref(), now));
+        let outcome = request
+            .map_err(Refusal::Bad)
+            .and_then(|request| self.perform(request, id.as_deref(), now));
         match outcome {
             Ok(next) => next,
             Err(refusal) => {
@@ -145,16 +172,25 @@ impl Session {
         }
     }
 
-    fn perform(&mut self, request: ClientRequest<'_>, id: Option<&str>, now: Instant) -> Result<Next, Refusal> {
+    fn perform(
+        &mut self,
+        request: ClientRequest<'_>,
+        id: Option<&str>,
+        now: Instant,
+    ) -> Result<Next, Refusal> {
         let (name, kind) = match &request {
             ClientRequest::Ping => ("ping", Charge::Ping),
             ClientRequest::Subscribe(_) => ("subscribe", Charge::Subscribe),
             ClientRequest::Unsubscribe(_) => ("unsubscribe", Charge::Subscribe),
             ClientRequest::Resume { .. } => ("resume", Charge::Other),
             ClientRequest::RefreshToken(_) => ("refresh_token", Charge::Other),
-            ClientRequest::Command { name, .. } => {
-                (self.node.catalog.command(name).map_or("other", |command| &command.name), Charge::Other)
-            }
+            ClientRequest::Command { name, .. } => (
+                self.node
+                    .catalog
+                    .command(name)
+                    .map_or("other", |command| &command.name),
+                Charge::Other,
+            ),
         };
         self.node.metrics.messages.received.of(name.to_owned()).inc();
         self.rates.charge(kind, now).map_err(|wait| {
@@ -162,14 +198,22 @@ impl Session {
             // Rounded up to milliseconds: whoever waits that long passes.
             let seconds = (wait.as_secs_f64() * 1000.0).ceil() / 1000.0;
             Refusal::Bad(
-                ErrorBody::new(ErrorCode::RateLimited, format!("too many `{name}` in too short a time"))
-                    .retry_after(seconds),
+                ErrorBody::new(
+                    ErrorCode::RateLimited,
+                    format!("too many `{name}` in too short a time"),
+                )
+                .retry_after(seconds),
             )
         })?;
         match request {
             ClientRequest::Ping => {
                 self.registration.mark(|position| {
-                    Encoded::message(&ServerMessage::Pong(Head { seq: position.wire_seq() }), id)
+                    Encoded::message(
+                        &ServerMessage::Pong(Head {
+                            seq: position.wire_seq(),
+                        }),
+                        id,
+                    )
                 });
                 self.sent("pong");
             }
@@ -185,14 +229,29 @@ impl Session {
                 self.change(patterns, ServerMessage::Subscribed, id);
             }
             ClientRequest::Unsubscribe(removed) => {
-                let kept = self.patterns.iter().filter(|pattern| !removed.contains(pattern)).cloned().collect();
+                let kept = self
+                    .patterns
+                    .iter()
+                    .filter(|pattern| !removed.contains(pattern))
+                    .cloned()
+                    .collect();
                 self.change(kept, ServerMessage::Unsubscribed, id);
             }
-            ClientRequest::Resume { stream, seq, events } => self.resume(ResumePosition { stream, seq }, events)?,
-            ClientRequest::RefreshToken(token) => return Ok(Next::Refresh { id: id.map(str::to_owned), token }),
+            ClientRequest::Resume { stream, seq, events } => {
+                self.resume(ResumePosition { stream, seq }, events)?
+            }
+            ClientRequest::RefreshToken(token) => {
+                return Ok(Next::Refresh {
+                    id: id.map(str::to_owned),
+                    token,
+                });
+            }
             ClientRequest::Command { name, data } => {
                 let command = self.command(&name, data.map(|data| data.get()), id, now)?;
-                return Ok(Next::Ask { id: command.id.clone(), command });
+                return Ok(Next::Ask {
+                    id: command.id.clone(),
+                    command,
+                });
             }
         }
         Ok(Next::Continue)
@@ -230,9 +289,10 @@ impl Session {
             match kind {
                 ClientKind::V1 => Encoded::message(&ServerMessage::Resumed(resumed), None),
                 // A plain client takes no `resumed`; the head tells it the same.
-                ClientKind::Plain => {
-                    Encoded::message(&ServerMessage::Subscribed(subscribed(&self.patterns, position)), None)
-                }
+                ClientKind::Plain => Encoded::message(
+                    &ServerMessage::Subscribed(subscribed(&self.patterns, position)),
+                    None,
+                ),
             }
         });
         Ok(())
@@ -248,8 +308,11 @@ impl Session {
         let Some(spec) = self.node.catalog.command(name) else {
             let shown: String = name.chars().take(MAX_SHOWN).collect();
             return Err(Refusal::Bad(
-                ErrorBody::new(ErrorCode::UnknownType, format!("no message and no command is called `{shown}`"))
-                    .field("type"),
+                ErrorBody::new(
+                    ErrorCode::UnknownType,
+                    format!("no message and no command is called `{shown}`"),
+                )
+                .field("type"),
             ));
         };
         if !self.identity.may_ask(name) {
@@ -261,10 +324,13 @@ impl Session {
                 ErrorBody::new(ErrorCode::InvalidMessage, "`data` is missing: it is an object").field("data"),
             ));
         };
-        self.node.validator.validate_command(name, data.as_bytes()).map_err(|violation| {
-            let field = violation.field("data");
-            Refusal::Bad(ErrorBody::new(ErrorCode::InvalidMessage, violation.message).field(field))
-        })?;
+        self.node
+            .validator
+            .validate_command(name, data.as_bytes())
+            .map_err(|violation| {
+                let field = violation.field("data");
+                Refusal::Bad(ErrorBody::new(ErrorCode::InvalidMessage, violation.message).field(field))
+            })?;
         Ok(Command {
             name: spec.name.clone(),
             user: self.identity.user.clone(),
@@ -281,12 +347,14 @@ impl Session {
             Outcome::Reply(data) => {
                 metrics.commands.ended.of("reply").inc();
                 self.sent("reply");
-                self.outbox.push_overtaking(Encoded::json(&message::passed_on_json("reply", data, id)));
+                self.outbox
+                    .push_overtaking(Encoded::json(&message::passed_on_json("reply", data, id)));
             }
             Outcome::Refused(error) => {
                 metrics.commands.ended.of("refused").inc();
                 self.sent("error");
-                self.outbox.push_overtaking(Encoded::json(&message::passed_on_json("error", error, id)));
+                self.outbox
+                    .push_overtaking(Encoded::json(&message::passed_on_json("error", error, id)));
             }
             Outcome::Failed(error) => {
                 metrics.commands.ended.of(error.code.clone()).inc();
@@ -300,7 +368,10 @@ impl Session {
         let identity = match checked {
             Ok(identity) if identity.user == self.identity.user => identity,
             Ok(_) => {
-                self.error(ErrorBody::new(ErrorCode::Forbidden, "the new token is of another user"), id);
+                self.error(
+                    ErrorBody::new(ErrorCode::Forbidden, "the new token is of another user"),
+                    id,
+                );
                 return false;
             }
             Err(error) => {
@@ -311,10 +382,15 @@ impl Session {
         self.identity = identity;
         if let Some(times) = token_times(&self.identity) {
             self.sent("token_refreshed");
-            self.outbox.push_overtaking(Encoded::message(&ServerMessage::TokenRefreshed(times), id));
+            self.outbox
+                .push_overtaking(Encoded::message(&ServerMessage::TokenRefreshed(times), id));
         }
-        let kept: Vec<_> =
-            self.patterns.iter().filter(|pattern| self.may_subscribe(pattern)).cloned().collect();
+        let kept: Vec<_> = self
+            .patterns
+            .iter()
+            .filter(|pattern| self.may_subscribe(pattern))
+            .cloned()
+            .collect();
         if kept.len() < self.patterns.len() {
             self.change(kept, ServerMessage::Subscribed, None);
         } else {
@@ -334,15 +410,22 @@ impl Session {
     pub fn token_expiring(&self) {
         if let Some(times) = token_times(&self.identity) {
             self.sent("token_expiring");
-            self.outbox.push_overtaking(Encoded::message(&ServerMessage::TokenExpiring(times), None));
+            self.outbox
+                .push_overtaking(Encoded::message(&ServerMessage::TokenExpiring(times), None));
         }
     }
 
     /// Says that nothing came, and up to where.
     pub fn heartbeat(&self) {
         self.sent("heartbeat");
-        self.registration
-            .mark(|position| Encoded::message(&ServerMessage::Heartbeat(Head { seq: position.wire_seq() }), None));
+        self.registration.mark(|position| {
+            Encoded::message(
+                &ServerMessage::Heartbeat(Head {
+                    seq: position.wire_seq(),
+                }),
+                None,
+            )
+        });
     }
 
     /// Says that this node is going away.
@@ -366,11 +449,18 @@ impl Session {
     /// Refuses patterns that the token does not permit. The name of a frame of the router's is no event type,
     /// so asking for it gives nothing away: plain clients subscribe to whatever they have a handler for.
     fn permit(&self, patterns: &[Pattern]) -> Result<(), Refusal> {
-        match patterns.iter().enumerate().find(|(_, pattern)| !self.may_subscribe(pattern)) {
+        match patterns
+            .iter()
+            .enumerate()
+            .find(|(_, pattern)| !self.may_subscribe(pattern))
+        {
             None => Ok(()),
             Some((index, pattern)) => Err(Refusal::No(
-                ErrorBody::new(ErrorCode::Forbidden, format!("the token does not permit `{pattern}`"))
-                    .field(format!("events[{index}]")),
+                ErrorBody::new(
+                    ErrorCode::Forbidden,
+                    format!("the token does not permit `{pattern}`"),
+                )
+                .field(format!("events[{index}]")),
             )),
         }
     }
@@ -385,7 +475,9 @@ impl Session {
             return Ok(());
         }
         let text = format!("a session holds at most {most} patterns");
-        Err(Refusal::No(ErrorBody::new(ErrorCode::TooManyPatterns, text).field("events")))
+        Err(Refusal::No(
+            ErrorBody::new(ErrorCode::TooManyPatterns, text).field("events"),
+        ))
     }
 
     /// Puts other patterns in force and says so, in order with events.
@@ -403,7 +495,8 @@ impl Session {
     fn error(&self, error: ErrorBody, id: Option<&str>) {
         self.sent("error");
         self.node.metrics.messages.errors.of(error.code.clone()).inc();
-        self.outbox.push_overtaking(Encoded::message(&ServerMessage::Error(error), id));
+        self.outbox
+            .push_overtaking(Encoded::message(&ServerMessage::Error(error), id));
     }
 
     fn sent(&self, frame_type: &'static str) {
@@ -413,7 +506,12 @@ impl Session {
     fn count_patterns(&self, sign: i64) {
         for pattern in &self.patterns {
             let family = pattern.as_str().split('.').next().unwrap_or_default();
-            let known = self.node.catalog.families().iter().find(|known| known.name == family);
+            let known = self
+                .node
+                .catalog
+                .families()
+                .iter()
+                .find(|known| known.name == family);
             let label = match family {
                 "*" | ">" => "*".to_owned(),
                 _ => known.map_or("other", |family| &family.name).to_owned(),
@@ -461,7 +559,10 @@ fn missed(asked: &ResumePosition, position: &Position) -> Option<Gap> {
 }
 
 fn subscribed(patterns: &[Pattern], position: &Position) -> Subscribed {
-    Subscribed { events: patterns.iter().map(Pattern::to_string).collect(), seq: position.wire_seq() }
+    Subscribed {
+        events: patterns.iter().map(Pattern::to_string).collect(),
+        seq: position.wire_seq(),
+    }
 }
 
 fn connected(
