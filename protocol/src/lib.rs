@@ -14,6 +14,7 @@
 //! - [`subject`]: user ids, and how they become NATS subject tokens.
 //! - [`close`] and [`error`]: every bad end, with what the client should do about it.
 //! - [`catalog`]: all event types and commands of a deployment, with their schemas.
+//! - [`validate`]: whether a payload is what its type says, as leniently as the edge is.
 //! - [`codegen`]: from the catalogue to text.
 
 pub mod blob;
@@ -30,3 +31,4 @@ pub mod pattern;
 pub mod processor;
 pub mod scalar;
 pub mod subject;
+pub mod validate;

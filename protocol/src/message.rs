@@ -41,20 +41,15 @@ pub const SERVER_FRAMES: [&str; 12] = [
     "draining",
 ];
 
-/// The names of the frames that a client sends; the commands of the catalogue come on top.
-pub const CLIENT_FRAMES: [&str; 7] = [
-    "subscribe",
-    "unsubscribe",
-    "resume",
-    "create_blob",
-    "process_blob",
-    "refresh_token",
-    "ping",
-];
+/// The names of the frames with which a client speaks to the router itself: no command may have one.
+pub const SESSION_FRAMES: [&str; 5] = ["subscribe", "unsubscribe", "resume", "refresh_token", "ping"];
+
+/// The names of the built-in commands.
+pub const BUILTIN_COMMANDS: [&str; 2] = ["create_blob", "process_blob"];
 
 /// Whether a frame of the protocol has this name, so that no event type may have it.
 pub fn is_frame_name(name: &str) -> bool {
-    SERVER_FRAMES.contains(&name) || CLIENT_FRAMES.contains(&name)
+    SERVER_FRAMES.contains(&name) || SESSION_FRAMES.contains(&name) || BUILTIN_COMMANDS.contains(&name)
 }
 
 /// What a client says, commands aside.

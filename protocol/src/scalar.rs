@@ -5,55 +5,105 @@
 
 use std::{borrow::Cow, fmt};
 
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::{
+    SignedDuration,
+    civil::{DateTime, date},
+    tz::TimeZone,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The largest integer that JavaScript holds exactly, 2^53 - 1. Larger ids travel as strings.
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// An instant. Written as RFC 3339 in UTC with a `Z` and at most microseconds; read from any RFC 3339 time or
-/// an ISO 8601 time without a zone (taken as UTC), up to nanoseconds.
+/// An instant in the years 1 to 9999. Written as RFC 3339 in UTC with a `Z` and at most microseconds; read from
+/// any RFC 3339 time or an ISO 8601 time without a zone (taken as UTC), up to nanoseconds.
+// Not a `jiff::Timestamp`, which ends a day before 9999-12-31T23:59:59Z: what many databases call "for ever".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(jiff::Timestamp);
+pub struct Timestamp(DateTime);
 
 impl Timestamp {
-    /// The instant, cut to whole microseconds.
+    /// The instant, cut to whole microseconds and to the years 1 to 9999.
     pub fn new(instant: jiff::Timestamp) -> Self {
-        Self(jiff::Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(instant))
+        Self::cut(TimeZone::UTC.to_datetime(instant)).unwrap_or(Self(date(1, 1, 1).at(0, 0, 0, 0)))
     }
 
-    /// Reads any time that the edge accepts. `None` if the text is not one.
+    /// Reads any time that the edge accepts: `YYYY-MM-DD`, one of `T`, `t` and a space, `HH:MM:SS`, at most nine
+    /// digits of fraction, and `Z`, `z`, `±HH:MM` or nothing. `None` for anything else, a leap second too.
+    // jiff alone would take more than Python and JavaScript can read: a comma before the fraction, minutes
+    // without seconds, `+02`, names of zones in brackets.
     pub fn parse(text: &str) -> Option<Self> {
-        let lenient = |text: &str| {
-            text.parse::<jiff::Timestamp>().ok().or_else(|| {
-                // A zoneless time is what Python's `datetime.utcnow().isoformat()` prints.
-                let civil: DateTime = text.parse().ok()?;
-                TimeZone::UTC.to_timestamp(civil).ok()
-            })
-        };
-        let has_a_time = text
-            .get(10..11)
-            .is_some_and(|separator| matches!(separator, "T" | "t" | " "));
-        // jiff reads `60` as `59`; a leap second is outside the profile. It would also take a time zone
-        // annotation in brackets, which RFC 3339 does not have.
-        let leap_second = text.get(17..19) == Some("60");
-        if !has_a_time || leap_second || text.contains('[') {
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let (day, rest) = text.split_at_checked(10)?;
+        let (separator, rest) = rest.split_at_checked(1)?;
+        let (time, rest) = rest.split_at_checked(8)?;
+        if !matches!(separator, "T" | "t" | " ") || time.ends_with("60") {
             return None;
         }
-        lenient(text).map(Self::new)
+        let mut parts = [time.get(..2)?, time.get(3..5)?, time.get(6..)?].into_iter();
+        let plain = time.get(2..3)? == ":" && time.get(5..6)? == ":" && parts.all(digits);
+        let mut parts = day.splitn(3, '-');
+        let lengths = [4, 2, 2];
+        let plain = plain
+            && lengths.into_iter().all(|length| {
+                parts
+                    .next()
+                    .is_some_and(|part| part.len() == length && digits(part))
+            });
+        if !plain {
+            return None;
+        }
+        let zone_at = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
+        let (fraction, zone) = rest.split_at(zone_at);
+        if !fraction.is_empty()
+            && !fraction
+                .strip_prefix('.')
+                .is_some_and(|fraction| (1..=9).contains(&fraction.len()) && digits(fraction))
+        {
+            return None;
+        }
+        let local: DateTime = format!("{day}T{time}{fraction}").parse().ok()?;
+        Self::cut(local.checked_sub(offset(zone)?).ok()?)
     }
 
-    /// The instant as jiff has it.
+    /// The instant as jiff has it, which ends at 9999-12-30T22:00:00Z.
     pub fn instant(self) -> jiff::Timestamp {
-        self.0
+        TimeZone::UTC.to_timestamp(self.0).unwrap_or(jiff::Timestamp::MAX)
     }
+
+    fn cut(utc: DateTime) -> Option<Self> {
+        let nanosecond = utc.subsec_nanosecond();
+        let utc = utc
+            .with()
+            .subsec_nanosecond(nanosecond - nanosecond % 1_000)
+            .build()
+            .ok()?;
+        (1..=9999).contains(&utc.year()).then_some(Self(utc))
+    }
+}
+
+/// How far a zone is east of UTC.
+fn offset(zone: &str) -> Option<SignedDuration> {
+    let (sign, rest) = match zone.split_at_checked(1) {
+        None => return Some(SignedDuration::ZERO),
+        Some(("Z" | "z", "")) => return Some(SignedDuration::ZERO),
+        Some(("+", rest)) => (1, rest),
+        Some(("-", rest)) => (-1, rest),
+        Some(_) => return None,
+    };
+    let number = |text: &str, bound: i64| {
+        let plain = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|number: &i64| plain && *number < bound)
+    };
+    let (hours, minutes) = rest.split_once(':')?;
+    Some(SignedDuration::from_mins(
+        sign * (number(hours, 24)? * 60 + number(minutes, 60)?),
+    ))
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
+        write!(formatter, "{}Z", self.0)
     }
 }
 
@@ -171,5 +221,73 @@ impl JsonSchema for Progress {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "number", "minimum": 0, "maximum": 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_languages_print_are_read() {
+        for (text, written) in [
+            ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),
+            ("2026-01-31T12:00:00.123Z", "2026-01-31T12:00:00.123Z"),
+            (
+                "2026-01-31T12:00:00.123456789+01:00",
+                "2026-01-31T11:00:00.123456Z",
+            ),
+            ("2026-01-31T12:00:00", "2026-01-31T12:00:00Z"),
+            ("2026-01-31T12:00:00.1", "2026-01-31T12:00:00.1Z"),
+            ("2026-01-31 12:00:00.100000", "2026-01-31T12:00:00.1Z"),
+            ("2026-01-31t12:00:00z", "2026-01-31T12:00:00Z"),
+            ("2026-01-31T12:00:00-00:00", "2026-01-31T12:00:00Z"),
+            ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+            ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z"),
+            ("2024-02-29T23:30:00-05:30", "2024-03-01T05:00:00Z"),
+        ] {
+            assert_eq!(
+                Timestamp::parse(text).map(|time| time.to_string()).as_deref(),
+                Some(written),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_some_readers_would_not_take_is_not_a_time() {
+        for text in [
+            "",
+            "2026-01-31",
+            "12:00:00",
+            "2026-01-31T12",
+            "2026-01-31T12:00",
+            "2026-01-31T12:00:00.",
+            "2026-01-31T12:00:00,5Z",
+            "2026-01-31T12:00:00.1234567890Z",
+            "2026-01-31T12:00:00+01",
+            "2026-01-31T12:00:00+0100",
+            "2026-01-31T12:00:00+24:00",
+            "2026-01-31T12:00:00+01:60",
+            "2026-01-31T12:00:00Z[UTC]",
+            "2026-01-31T12:00:00ZZ",
+            "2026-01-31T12:00:00 Z",
+            "2026-01-31_12:00:00Z",
+            "2026-01-31T23:59:60Z",
+            "2026-01-31T24:00:00Z",
+            "2026-02-29T12:00:00Z",
+            "2026-13-01T12:00:00Z",
+            "0000-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+01:00",
+            "9999-12-31T23:59:59-01:00",
+            "+002026-01-31T12:00:00Z",
+            "-2026-01-31T12:00:00Z",
+            "20260131T120000Z",
+            "1769860800",
+            "２026-01-31T12:00:00Z",
+            "2026-01-31T12:00:00é",
+        ] {
+            assert_eq!(Timestamp::parse(text), None, "{text:?}");
+        }
     }
 }

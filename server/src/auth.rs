@@ -19,7 +19,10 @@ use std::time::SystemTime;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
-use rivulet_protocol::{close::CloseCode, error::ErrorCode};
+use rivulet_protocol::{
+    close::CloseCode,
+    error::{ErrorBody, ErrorCode},
+};
 use serde::Deserialize;
 
 use self::{claims::Rules, jwks::Jwks, keys::VerificationKey};
@@ -106,6 +109,15 @@ impl TokenError {
         }
     }
 
+    /// The `error` that says so.
+    pub fn to_body(&self) -> ErrorBody {
+        let body = ErrorBody::new(self.code(), self.to_string());
+        match self {
+            Self::KeysUnavailable => body.retry_after(jwks::MIN_BETWEEN_READS.as_secs_f64()),
+            _ => body,
+        }
+    }
+
     /// A word for logs.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -172,7 +184,7 @@ impl Auth {
             dev,
             keys: keys.collect::<Result<_, _>>()?,
             jwks: jwks.map_err(|error| InvalidAuth::Jwks(error.to_string()))?,
-            rules: Rules::new(auth, roles, default_role, devices_per_user)
+            rules: Rules::new(auth, roles, default_role, devices_per_user, dev)
                 .ok_or_else(|| InvalidAuth::DefaultRole(default_role.to_owned()))?,
         })
     }
@@ -180,11 +192,14 @@ impl Auth {
     /// Whom the token is of and what they may do. Waits for the JWKS at most once, and only where the token
     /// names a key that is not known.
     ///
-    /// With `dev`, what is not a JWT is itself the user id and does not end.
+    /// With `dev`, what is not a JWT is itself the user id and does not end, and devices are not counted.
     ///
     /// # Errors
     /// Why the token does not count at `now`.
     pub async fn check(&self, token: &str, now: SystemTime) -> Result<Identity, TokenError> {
+        if token.is_empty() {
+            return Err(TokenError::Missing);
+        }
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }

@@ -1,11 +1,31 @@
 //! The configuration: raw (file, environment, flags) to checked, one typed part per room.
 //!
 //! A part holds what its room needs, already checked and in its own units; how a room uses it is its own
-//! affair.
+//! affair. What can be written, with its defaults and bounds, is described once (`config/raw.rs`).
+
+mod check;
+mod key;
+mod key_file;
+mod load;
+mod problem;
+mod raw;
+mod reference;
+mod scalar;
+mod subject;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use rivulet_protocol::{event::EventType, pattern::Pattern};
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    check::Purpose,
+    load::{Flag, Inputs},
+    problem::{Origin, Problem, Problems},
+    reference::reference,
+};
 
 /// Everything a router needs to run, checked.
 #[derive(Clone, Debug)]
@@ -43,6 +63,13 @@ pub struct Config {
     pub drain: Drain,
     /// What is logged.
     pub log: Log,
+}
+
+impl Config {
+    /// Reads and checks all inputs. The error names every problem that they have.
+    pub fn load(inputs: &Inputs, purpose: Purpose) -> Result<Self, Problems> {
+        check::check(load::read(inputs), purpose)
+    }
 }
 
 /// A secret: never in a log, not even by `Debug`.
@@ -178,7 +205,8 @@ pub enum AudienceFrom {
 }
 
 /// What happens to an event that is not of its schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Validation {
     /// It is rejected.
     Reject,
@@ -345,7 +373,8 @@ pub struct Log {
 }
 
 /// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// Text for people.
     Human,

@@ -2,22 +2,248 @@
 //!
 //! The rooms, in the order in which an event passes them:
 //!
-//! - `bus`: NATS. Messages become [`event`]s, checked once; commands become requests.
+//! - [`bus`]: NATS. Messages become [`event`]s, checked once; commands become requests.
 //! - [`router`]: who is here and what they want. `dispatch` finds the sessions and encodes at the first match.
 //! - [`outbox`]: one session's bounded queue of [`encoded`] events.
-//! - `connection`: one loop per socket, from its outbox to the [`websocket`] codec and back.
+//! - [`connection`]: one loop per socket, from its outbox to the [`websocket`] codec and back.
 //!
-//! And around them: `http` (the only room that knows axum), `auth` (token to [`identity`]), `limits`,
-//! [`config`], [`metrics`], `shutdown`.
+//! And around them: [`http`] (the only room that knows axum), [`auth`] (token to [`identity`]), [`limits`],
+//! [`config`], [`metrics`], [`shutdown`].
 
 pub mod auth;
+pub mod bus;
 pub mod command;
 pub mod config;
+pub mod connection;
 pub mod encoded;
 pub mod event;
+pub mod http;
 pub mod identity;
 pub mod limits;
 pub mod metrics;
 pub mod outbox;
 pub mod router;
+pub mod shutdown;
 pub mod websocket;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::Context as _;
+use rivulet_protocol::{catalog::Catalog, event::EventType, validate::Validator};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time::Instant,
+};
+use tracing::{info, warn};
+
+use crate::{
+    auth::Auth,
+    bus::{
+        Bus,
+        source::{Rejection, Rule},
+    },
+    config::Config,
+    connection::{Node, handshake::Door},
+    http::Pages,
+    limits::{
+        address::{AddressLimits, Addresses},
+        seats::Seats,
+    },
+    metrics::Metrics,
+    router::Router,
+};
+
+/// Connections that the system may hold before we accept them: a reconnecting crowd comes at once.
+const BACKLOG: u32 = 4096;
+
+/// The ports of a router, bound: from here on clients wait instead of being refused.
+#[derive(Debug)]
+pub struct Listeners {
+    clients: TcpListener,
+    admin: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds what the configuration names.
+    ///
+    /// # Errors
+    /// The address that can't be had, and why.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let listen = |address: SocketAddr, key: &'static str| {
+            bind(address).with_context(|| format!("can't listen on {address}, as `{key}` says"))
+        };
+        Ok(Self {
+            clients: listen(config.listen, "listen")?,
+            admin: config
+                .admin_listen
+                .map(|address| listen(address, "admin_listen"))
+                .transpose()?,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.clients.local_addr().expect("a bound socket has an address")
+    }
+
+    /// Where health and metrics are.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+            .as_ref()
+            .map(|admin| admin.local_addr().expect("a bound socket has an address"))
+    }
+}
+
+/// Runs a router until `shutdown` ends, then drains it: tells every session, spreads the closes, waits for
+/// commands in flight, and lets go of NATS.
+///
+/// # Errors
+/// What keeps it from starting: keys that can't be read, a nats-server that can't be started, a stream that
+/// can't be had. Once it runs it does not fail; what goes wrong then is waited out, logged and told by readiness.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let catalog = Arc::new(Catalog::builtin());
+    let validator = Arc::new(Validator::new(&catalog));
+    let metrics = Arc::new(Metrics::new(
+        catalog.events().iter().map(|event| event.event_type.as_str()),
+    ));
+    let auth = Auth::new(
+        &config.auth,
+        &config.roles,
+        &config.default_role,
+        config.limits.devices_per_user,
+        config.dev,
+    );
+    let auth = Arc::new(auth.context("tokens can't be checked as configured")?);
+    let router = Arc::new(Router::default());
+    if config.dev {
+        warn!(
+            "development mode: any token that is not a JWT is itself the user id. Never where others can connect"
+        );
+    }
+
+    let check = Arc::clone(&validator);
+    let check = move |event_type: &EventType, data: &[u8]| {
+        check
+            .validate_event(event_type.as_str(), data)
+            .map_err(|violation| {
+                Rejection::new(Rule::Schema(violation.rule), violation.pointer, violation.message)
+            })
+    };
+    let (bus, opening) = Bus::start(
+        &config,
+        Arc::new(check),
+        Arc::clone(&router) as Arc<dyn bus::Sink>,
+        Arc::clone(&metrics),
+    )
+    .await?;
+
+    let (drain, draining) = shutdown::shutdown();
+    let node = Arc::new(Node {
+        router: Arc::clone(&router),
+        backend: bus.backend(),
+        auth: Arc::clone(&auth),
+        catalog: Arc::clone(&catalog),
+        validator,
+        metrics: Arc::clone(&metrics),
+        sessions: config.sessions.clone(),
+        limits: config.limits.clone(),
+        commands: config.commands.clone(),
+        shutdown: draining.clone(),
+    });
+    let counted = |limit: usize| if config.dev { 0 } else { limit };
+    let door = Arc::new(Door {
+        addresses: Addresses::new(AddressLimits {
+            connections: counted(config.limits.connections_per_address),
+            handshakes_per_second: if config.dev {
+                0
+            } else {
+                config.limits.handshakes_per_address
+            },
+        }),
+        seats: Seats::new(config.sessions.heartbeat, Instant::now()),
+        feed: bus.feed(),
+        node,
+    });
+    let opened = Arc::new(AtomicBool::new(false));
+    let pages = Pages {
+        documents: Vec::new(),
+        front: config
+            .dev
+            .then_some(include_str!("../../examples/web/index.html")),
+    };
+
+    info!(address = %listeners.address(), "clients connect here");
+    let clients = tokio::spawn(http::serve_clients(
+        listeners.clients,
+        door,
+        config.edge.clone(),
+        config.dev,
+        pages,
+        Arc::clone(&opened),
+        draining.clone(),
+    ));
+    let admin = listeners.admin.map(|listener| {
+        tokio::spawn(http::serve_admin(
+            listener,
+            router,
+            metrics,
+            bus.feed(),
+            config.edge.clone(),
+            draining.clone(),
+        ))
+    });
+    drop(draining);
+
+    let ended = {
+        tokio::pin!(shutdown);
+        let mut opening = opening;
+        let mut refresh = Box::pin(auth.keep_keys_fresh());
+        loop {
+            tokio::select! {
+                result = &mut opening, if !opened.load(Ordering::Relaxed) => match result {
+                    Ok(()) => {
+                        opened.store(true, Ordering::Relaxed);
+                        info!("ready");
+                    }
+                    Err(error) => break Err(error),
+                },
+                () = &mut refresh => unreachable!("keys are read for ever"),
+                () = &mut shutdown => break Ok(()),
+            }
+        }
+    };
+
+    info!("draining");
+    drain.begin(config.drain.spread);
+    drain.finished().await;
+    let _ = clients.await;
+    if let Some(admin) = admin {
+        let _ = admin.await;
+    }
+    bus.close(config.drain.grace).await;
+    info!("ended");
+    Ok(ended?)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // A restarted router must not wait for the last one's sockets to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}

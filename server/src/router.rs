@@ -45,6 +45,8 @@ pub struct Position {
     pub epoch: Option<Arc<str>>,
     /// The last sequence dispatched.
     pub seq: Option<u64>,
+    /// The oldest sequence that the stream still keeps, as last heard.
+    pub oldest: Option<u64>,
 }
 
 impl Position {
@@ -74,6 +76,7 @@ impl Router {
         self.lock().position = Position {
             epoch: Some(epoch.into()),
             seq: Some(seq),
+            oldest: None,
         };
     }
 
@@ -141,13 +144,16 @@ impl Router {
         self.lock().advance(seq);
     }
 
+    /// Notes the oldest sequence that the stream still keeps.
+    pub fn keeps_from(&self, seq: u64) {
+        self.lock().position.oldest = Some(seq);
+    }
+
     /// Tells every session that a range of the stream is gone, and goes on after it.
     pub fn gap(&self, gap: Gap) {
         let mut state = self.lock();
-        state.position = Position {
-            epoch: Some(gap.stream.as_str().into()),
-            seq: Some(gap.to_seq.get()),
-        };
+        state.position.epoch = Some(gap.stream.as_str().into());
+        state.position.seq = Some(gap.to_seq.get());
         let encoded = Encoded::message(&ServerMessage::Gap(gap), None);
         for member in state.index.all() {
             member.outbox.push_in_order(encoded.clone());
@@ -207,6 +213,11 @@ impl Registration {
         let mut state = self.router.lock();
         self.outbox.push_in_order(frame(&state.position));
         state.index.change(&self.user, self.member, interest);
+    }
+
+    /// Changes what the session may see, with the patterns as they were: nothing is said of it.
+    pub fn permit(&self, interest: Interest) {
+        self.router.lock().index.change(&self.user, self.member, interest);
     }
 
     /// Appends a frame that carries the position: all of the session's events up to it stand before it.

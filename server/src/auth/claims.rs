@@ -48,11 +48,15 @@ impl Rules {
         roles: &BTreeMap<String, config::Role>,
         default_role: &str,
         devices_per_user: usize,
+        dev: bool,
     ) -> Option<Self> {
         let permissions = |role: &config::Role| Permissions {
             events: role.events.as_slice().into(),
             commands: command_permission(role.commands.clone()),
-            devices: role.devices_per_user.unwrap_or(devices_per_user),
+            devices: match dev {
+                true => 0,
+                false => role.devices_per_user.unwrap_or(devices_per_user),
+            },
         };
         let roles: BTreeMap<_, _> = roles
             .iter()
@@ -135,14 +139,25 @@ impl Rules {
                 .ok_or_else(|| permission("role", "names a role that this router does not have"))?,
             Some(_) => return Err(permission("role", "is not a string")),
         };
-        Ok(Identity {
+        let identity = Identity {
             user,
             events: patterns(stated, "events")?.map_or_else(|| Arc::clone(&role.events), Into::into),
             commands: strings(stated, "commands")?.map_or_else(|| role.commands.clone(), command_permission),
             subscribe: patterns(stated, "subscribe")?.unwrap_or_default(),
             devices: role.devices,
             expires_at,
-        })
+        };
+        match identity
+            .subscribe
+            .iter()
+            .position(|pattern| !identity.may_subscribe(pattern))
+        {
+            Some(index) => Err(permission(
+                &format!("subscribe[{index}]"),
+                "lies outside what the token or its role permits",
+            )),
+            None => Ok(identity),
+        }
     }
 }
 

@@ -385,7 +385,7 @@ async fn token_matrix() {
             "signature",
         ),
         // Not a token.
-        ("nothing", String::new(), "malformed"),
+        ("nothing", String::new(), "missing"),
         ("a word", "u1".to_owned(), "malformed"),
         ("dots", "..".to_owned(), "malformed"),
         ("two parts", good_message.to_owned(), "malformed"),
@@ -705,6 +705,11 @@ async fn token_matrix() {
             "claim rivulet.subscribe[0]",
         ),
         (
+            "a subscription to what it may not see",
+            permitting(json!({"events": ["blob.*"], "subscribe": ["*", "blob.created", "book.created"]})),
+            "claim rivulet.subscribe[2]",
+        ),
+        (
             "commands an object",
             permitting(json!({"commands": {}})),
             "claim rivulet.commands",
@@ -838,14 +843,14 @@ async fn a_developers_token_is_the_user() {
     for user in ["test_token", "a.b.c", "a b", "*", "🦊"] {
         let identity = check(&dev, user).await.unwrap();
         assert_eq!(identity.user.as_str(), user);
-        assert_eq!(identity.expires_at, None);
+        assert_eq!((identity.expires_at, identity.devices), (None, 0));
     }
     assert_eq!(outcome(check(&dev, &hs256(&good())).await), "is u1");
     assert_eq!(
         outcome(check(&dev, &claiming(json!({"exp": NOW}))).await),
         "expired"
     );
-    assert_eq!(outcome(check(&dev, "").await), "claim sub");
+    assert_eq!(outcome(check(&dev, "").await), "missing");
     assert_eq!(outcome(check(&dev, &"x".repeat(129)).await), "claim sub");
 
     let keyless = config::Auth {

@@ -189,7 +189,8 @@ fn a_gap_reaches_everyone_in_order_and_moves_the_position() {
         router.position(),
         Position {
             epoch: Some("S@2".into()),
-            seq: Some(3)
+            seq: Some(3),
+            oldest: None
         }
     );
 }

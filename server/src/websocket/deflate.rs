@@ -13,8 +13,8 @@ use super::error::ProtocolError;
 /// How a sync-flushed message ends, and what is not sent of it (RFC 7692 §7.2.1).
 const FLUSH_TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// What is read after a message: the tail that was not sent, then an empty final block. If the inflater sees
-/// that block end, the message was whole; if it had been cut, these bytes would have been taken for its data.
+/// What is read after a message: the tail that was not sent, then an empty final block. After a whole message
+/// the inflater sees that block end and makes nothing of either; of one that was cut it takes them for data.
 const WHOLE_TAIL: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
 
 /// A scratch buffer that grew beyond this many bytes is given back.
@@ -69,6 +69,11 @@ pub(super) fn deflate<T>(message: &[u8], level: u32, take: impl FnOnce(&[u8]) ->
         if scratch.capacity() > SCRATCH_BYTES {
             *scratch = Vec::new();
         }
+        // Over a reset, zlib-rs 0.6.8 keeps its place in output that found no room, and panics in the next large
+        // message. Making a new compressor costs less than a microsecond more than resetting one.
+        if taken.is_none() {
+            *slot = None;
+        }
         taken
     })
 }
@@ -79,8 +84,11 @@ pub(super) fn inflate(message: &[u8], most: usize) -> Result<Bytes, ProtocolErro
         let inflater = slot.get_or_insert_with(|| Decompress::new(false));
         let mut inflated = Vec::with_capacity(FIRST_OUTPUT_BYTES.min(most.saturating_add(1)));
         inflater.reset(false);
-        let ended_by_itself = inflate_part(inflater, message, &mut inflated, most)?;
-        if ended_by_itself || inflate_part(inflater, &WHOLE_TAIL, &mut inflated, most)? {
+        if inflate_part(inflater, message, &mut inflated, most)? {
+            return Ok(Bytes::from(inflated));
+        }
+        let message_bytes = inflated.len();
+        if inflate_part(inflater, &WHOLE_TAIL, &mut inflated, most)? && inflated.len() == message_bytes {
             Ok(Bytes::from(inflated))
         } else {
             Err(ProtocolError::BadDeflate)

@@ -534,9 +534,7 @@ fn compressed() -> Vec<Clause> {
     let most = deflated(&vec![b'*'; MAX_MESSAGE_BYTES], 6);
     let over = deflated(&vec![b'*'; MAX_MESSAGE_BYTES + 1], 6);
     // What deflate can't make smaller it makes a little larger.
-    let noise: Vec<u8> = (0..MAX_MESSAGE_BYTES as u32)
-        .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect();
+    let noise = noise(MAX_MESSAGE_BYTES);
     let stored = deflated(&noise, 0);
     assert!(stored.len() > MAX_MESSAGE_BYTES);
     let whole = |payload: &[u8]| frame(FIN | RSV1 | TEXT, payload);

@@ -107,3 +107,17 @@ pub(crate) fn deflated(message: &[u8], level: u32) -> Vec<u8> {
     out.truncate(out.len() - 4);
     out
 }
+
+/// What no compressor makes smaller; the same bytes every time.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    })
+    .take(length)
+    .collect()
+}

@@ -102,6 +102,23 @@ proptest! {
     }
 }
 
+/// zlib-rs panicked here when the message before had not been given room enough.
+#[test]
+fn a_large_message_is_compressed_after_one_that_does_not_shrink() {
+    let noise = noise(300_000);
+    for level in 1..=9 {
+        for length in [100, 10_000, 70_000, 131_072, 300_000] {
+            for _ in 0..2 {
+                let compressed = compressed_frame(MessageKind::Binary, &noise[..length], level);
+                assert_eq!(compressed, None, "level {level}, {length} bytes");
+            }
+            let prose = "{\"type\":\"blob.created\"}".repeat(length / 20);
+            let compressed = compressed_frame(MessageKind::Text, prose.as_bytes(), level).expect("shrinks");
+            assert_eq!(inflated(read_frame(&compressed).1, prose.len()), prose.as_bytes());
+        }
+    }
+}
+
 #[test]
 fn a_message_of_4_megabytes_is_compressed_and_inflated() {
     let message = "{\"type\":\"blob.created\",\"seq\":4711}".repeat(120_000);

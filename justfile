@@ -1,0 +1,72 @@
+# The project's recipes. `./just` lists them; `./just NAME` runs one and sets up what it needs, once.
+
+set positional-arguments
+
+export PATH := justfile_directory() / ".tools/bin:" + env("PATH")
+
+[private]
+default:
+    @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
+
+# Build all, start the router, a backend and a page to watch; Ctrl-C ends it (--check: look once and leave)
+[group('see it')]
+[no-exit-message]
+demo *arguments: (_need "rust" "python" "nats")
+    @exec .tools/python/bin/python examples/demo "$@"
+
+# Run the router from this tree in development mode, with its own NATS; arguments go to `rivulet serve`
+[group('see it')]
+run *arguments: (_need "rust" "python" "nats")
+    cargo run --locked --bin rivulet -- serve --dev "$@"
+
+# Run the test suites (all, or those named); `./just test --list` names them
+[group('work on it')]
+[no-exit-message]
+test *suites: (_need "rust" "python" "nats" "node")
+    @tests/run test "$@"
+
+# Format, lint, types, generated files fresh, licences (all, or those named)
+[group('work on it')]
+[no-exit-message]
+check *checks: (_need "rust" "python" "node")
+    @tests/run check "$@"
+
+# Format the Rust, Python and TypeScript sources in place
+[group('work on it')]
+format: (_need "rust" "python" "node")
+    cargo fmt --all
+    ruff format --quiet
+    ruff check --quiet --fix
+    node_modules/.bin/biome check --write --log-level=warn
+
+# Write what is generated from the types: schemas, both SDKs' types, reference pages
+[group('work on it')]
+gen *arguments: (_need "rust")
+    cargo run --locked --quiet --bin rivulet -- gen "$@"
+
+# The whole-system tests on a real nats-server alone; arguments go to `cargo test`
+[group('work on it')]
+[no-exit-message]
+e2e *arguments: (_need "rust" "python" "nats")
+    cargo test --locked --package rivulet-tests "$@"
+
+# Measure CPU per delivered event and latency, in the release profile
+[group('measure it')]
+bench *arguments: (_need "rust" "python" "nats")
+    cargo run --locked --release --package rivulet-tests --bin bench -- "$@"
+
+# Fuzz one target (needs nightly Rust and cargo-fuzz): ./just fuzz pattern -max_total_time=60
+[group('measure it')]
+fuzz target *arguments:
+    @shift; cargo +nightly fuzz run "{{ target }}" -- "$@"
+
+# Run the Autobahn suite against a test-only echo on the router's codec
+[group('measure it')]
+autobahn *arguments: (_need "rust" "python")
+    @tests/autobahn/run "$@"
+
+# Set up parts: rust python node nats node24 go chromium
+[private]
+[no-exit-message]
+_need *parts:
+    @tests/setup "$@"

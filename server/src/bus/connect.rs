@@ -1,0 +1,453 @@
+//! A connection to NATS: how it is made, and what is heard of it afterwards.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError, connection::State, jetstream,
+};
+use percent_encoding::percent_decode_str;
+use tokio::sync::Notify;
+use tracing::{debug, info, warn};
+use url::Url;
+
+use super::{BusError, local_server::Credentials};
+use crate::{
+    config::{self, NatsCredentials, NatsTls, Secret},
+    metrics::Metrics,
+};
+
+/// How often a silent server is asked whether it is there; after two unanswered the connection is given up, so a
+/// frozen server is noticed within 6 s. The library's default of 60 s would take minutes.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How long one server may take to accept us before the next is tried.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest pause between two attempts.
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
+/// Messages that may wait in one subscription: 0.8 s of the 80,000 a second that a stream was measured to bring.
+/// One more is dropped by the library, which the feed notices as a jump of the sequence.
+const SUBSCRIPTION_CAPACITY: usize = 65_536;
+/// How long JetStream may take to answer.
+const API_TIMEOUT: Duration = Duration::from_secs(5);
+/// Refusals of the server that are remembered, to explain a request that got no answer.
+const MAX_REMEMBERED_REFUSALS: usize = 32;
+/// Before which subjects the router awaits answers. Within the default prefix, so that permissions written for
+/// any client do, and apart from other clients' answers for permissions written for the router.
+pub(super) const INBOX_PREFIX: &str = "_INBOX.rivulet";
+
+/// What a connection is for. Events and requests have one each, so that a message which breaks the one
+/// (headers that are not UTF-8 do) leaves the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The feed of events, and the head checks that vouch for it.
+    Feed,
+    /// Commands, JetStream's API, rejected events.
+    Requests,
+}
+
+/// Where NATS is and who we are there.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    servers: Vec<ServerAddr>,
+    credentials: NatsCredentials,
+    tls: NatsTls,
+    domain: Option<String>,
+}
+
+impl Endpoint {
+    /// From the configuration. User information in a URL counts where no other credentials are configured, and
+    /// is taken out of it, as the client library prints URLs in its logs.
+    pub(super) fn configured(nats: &config::Nats) -> Result<Self, BusError> {
+        let mut credentials = nats.credentials.clone();
+        let mut servers = Vec::with_capacity(nats.urls.len());
+        for text in &nats.urls {
+            let invalid = |fault: &dyn fmt::Display| BusError::Url {
+                url: masked(text),
+                fault: fault.to_string(),
+            };
+            let with_scheme = if text.contains("://") {
+                text.clone()
+            } else {
+                format!("nats://{text}")
+            };
+            let mut url = Url::parse(&with_scheme).map_err(|fault| invalid(&fault))?;
+            if let (NatsCredentials::None, Some(in_url)) = (&credentials, user_information(&url)) {
+                credentials = in_url;
+            }
+            // These fail only for URLs that can't have user information, and then there is none.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            servers.push(ServerAddr::from_url(url).map_err(|fault| invalid(&fault))?);
+        }
+        Ok(Self {
+            servers,
+            credentials,
+            tls: nats.tls.clone(),
+            domain: nats.jetstream_domain.clone(),
+        })
+    }
+
+    /// The nats-server that a router started.
+    pub(super) fn local(credentials: &Credentials) -> Result<Self, BusError> {
+        let address = credentials
+            .url
+            .parse()
+            .map_err(|fault: std::io::Error| BusError::Url {
+                url: masked(&credentials.url),
+                fault: fault.to_string(),
+            })?;
+        Ok(Self {
+            servers: vec![address],
+            credentials: NatsCredentials::Password {
+                user: credentials.user.clone(),
+                password: credentials.password.clone(),
+            },
+            tls: NatsTls::default(),
+            domain: None,
+        })
+    }
+
+    async fn options(&self) -> Result<ConnectOptions, BusError> {
+        let mut options = ConnectOptions::new()
+            .ping_interval(PING_INTERVAL)
+            .connection_timeout(CONNECTION_TIMEOUT)
+            .subscription_capacity(SUBSCRIPTION_CAPACITY)
+            .request_timeout(Some(API_TIMEOUT))
+            .custom_inbox_prefix(INBOX_PREFIX)
+            .reconnect_delay_callback(reconnect_delay)
+            .require_tls(self.tls.required);
+        options = match &self.credentials {
+            NatsCredentials::None => options,
+            NatsCredentials::File(path) => {
+                readable(path)?;
+                options
+                    .credentials_file(path)
+                    .await
+                    .map_err(|fault| BusError::File {
+                        path: path.clone(),
+                        fault: fault.to_string(),
+                    })?
+            }
+            NatsCredentials::Nkey(Secret(seed)) => options.nkey(seed.clone()),
+            NatsCredentials::Password {
+                user,
+                password: Secret(password),
+            } => options.user_and_password(user.clone(), password.clone()),
+            NatsCredentials::Token(Secret(token)) => options.token(token.clone()),
+        };
+        if let Some(path) = &self.tls.ca_file {
+            readable(path)?;
+            options = options.add_root_certificates(path.clone());
+        }
+        if let Some((certificate, key)) = &self.tls.client {
+            readable(certificate)?;
+            readable(key)?;
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        Ok(options)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, server) in self.servers.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(formatter, "{comma}{}:{}", server.host(), server.port())?;
+        }
+        Ok(())
+    }
+}
+
+/// A connection that mends itself, and what is heard of it.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    /// The library's client.
+    pub(super) client: Client,
+    /// JetStream over it.
+    pub(super) jetstream: jetstream::Context,
+    /// What the server and the library say of it.
+    pub(super) signals: Arc<Signals>,
+}
+
+impl Link {
+    /// Connects, and waits for NATS where it is away: one line says so.
+    ///
+    /// # Errors
+    /// If NATS is there and does not take us, or our own files can't be read.
+    pub(super) async fn connect(
+        endpoint: &Endpoint,
+        purpose: Purpose,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Result<Self, BusError> {
+        let signals = Arc::new(Signals::default());
+        let heard = Arc::clone(&signals);
+        let options = endpoint
+            .options()
+            .await?
+            .name(match purpose {
+                Purpose::Feed => "rivulet feed",
+                Purpose::Requests => "rivulet requests",
+            })
+            .event_callback(move |event| {
+                heard.hear(purpose, &event, metrics.as_deref());
+                std::future::ready(())
+            });
+
+        let mut attempt = 0;
+        let client = loop {
+            attempt += 1;
+            let fault = match options.clone().connect(&endpoint.servers[..]).await {
+                Ok(client) => break client,
+                Err(fault) => fault,
+            };
+            match fault.kind() {
+                ConnectErrorKind::Authentication
+                | ConnectErrorKind::AuthorizationViolation
+                | ConnectErrorKind::ServerParse => {
+                    return Err(BusError::Refused {
+                        endpoint: endpoint.to_string(),
+                        fault: fault.to_string(),
+                    });
+                }
+                _ if attempt == 1 && purpose == Purpose::Feed => {
+                    warn!(servers = %endpoint, %fault, "NATS is away: waiting for it");
+                }
+                _ => debug!(servers = %endpoint, %fault, attempt, "NATS is still away"),
+            }
+            tokio::time::sleep(reconnect_delay(attempt + 1)).await;
+        };
+        let mut jetstream = match &endpoint.domain {
+            Some(domain) => jetstream::with_domain(client.clone(), domain),
+            None => jetstream::new(client.clone()),
+        };
+        jetstream.set_timeout(API_TIMEOUT);
+        Ok(Self {
+            client,
+            jetstream,
+            signals,
+        })
+    }
+
+    /// Whether it stands now, as far as is known.
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// How many times it was established; whoever sees another number than before has missed core messages.
+    pub(super) fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// The answer of a request, or the subject that the server refused, which it says apart from the request
+    /// and without answering that.
+    pub(super) async fn permitted<T>(&self, answer: impl Future<Output = T>) -> Result<T, BusError> {
+        let before = self.signals.refusals();
+        tokio::pin!(answer);
+        loop {
+            let refused = self.signals.refused.notified();
+            if let Some(refusal) = self.signals.refusal_after(before) {
+                return Err(BusError::NotPermitted(refusal));
+            }
+            tokio::select! {
+                answer = &mut answer => {
+                    // Both may be there at once.
+                    return match self.signals.refusal_after(before) {
+                        Some(refusal) => Err(BusError::NotPermitted(refusal)),
+                        None => Ok(answer),
+                    };
+                }
+                () = refused => {}
+            }
+        }
+    }
+}
+
+/// What is heard of a connection. Counters and a wake-up: nothing rests on an event alone, as the library drops
+/// events when its channel is full.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// Something changed: connected, disconnected, or messages were dropped.
+    pub(super) changed: Notify,
+    /// The library dropped messages because we were slow: so many times.
+    pub(super) drops: AtomicU64,
+    refused: Notify,
+    refusals: Mutex<Refusals>,
+}
+
+#[derive(Debug, Default)]
+struct Refusals {
+    count: u64,
+    last: VecDeque<String>,
+}
+
+impl Signals {
+    fn hear(&self, purpose: Purpose, event: &Event, metrics: Option<&Metrics>) {
+        let feed = purpose == Purpose::Feed;
+        match event {
+            Event::Connected => {
+                if feed {
+                    info!("connected to NATS");
+                } else {
+                    debug!("connected to NATS for requests");
+                }
+                self.changed.notify_one();
+            }
+            Event::Disconnected => {
+                if feed {
+                    warn!("lost NATS: reconnecting");
+                    if let Some(metrics) = metrics {
+                        metrics.nats.disconnects.inc();
+                    }
+                } else {
+                    debug!("lost NATS for requests: reconnecting");
+                }
+                self.changed.notify_one();
+            }
+            Event::SlowConsumer(_) => {
+                // One event a dropped message: only the first since the feed last looked gets a line.
+                if self.drops.fetch_add(1, Ordering::Relaxed) == 0 {
+                    warn!("the NATS client dropped messages: more came than could be routed");
+                }
+                if let Some(metrics) = metrics {
+                    metrics.nats.slow_consumer.inc();
+                }
+                self.changed.notify_one();
+            }
+            Event::LameDuckMode => {
+                if feed {
+                    info!("the NATS server is shutting down: another will be used");
+                }
+            }
+            Event::ServerError(ServerError::Other(text))
+                if text.to_ascii_lowercase().starts_with("permissions violation") =>
+            {
+                warn!(refusal = %text, "NATS does not permit this");
+                let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+                refusals.count += 1;
+                if refusals.last.len() == MAX_REMEMBERED_REFUSALS {
+                    refusals.last.pop_front();
+                }
+                refusals.last.push_back(text.clone());
+                drop(refusals);
+                self.refused.notify_waiters();
+            }
+            Event::ServerError(fault) => warn!(%fault, "NATS reports an error"),
+            // While NATS is away, one for each attempt.
+            Event::ClientError(fault) => debug!(%fault, "NATS client"),
+            Event::Draining | Event::Closed => {}
+        }
+    }
+
+    fn refusals(&self) -> u64 {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).count
+    }
+
+    fn refusal_after(&self, before: u64) -> Option<String> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        (refusals.count > before)
+            .then(|| refusals.last.back().cloned())
+            .flatten()
+    }
+}
+
+/// Doubling from 25 ms, jittered by half so that the nodes of a fleet don't come back in step.
+fn reconnect_delay(attempts: usize) -> Duration {
+    if attempts <= 1 {
+        return Duration::ZERO;
+    }
+    let doublings = u32::try_from(attempts - 2).unwrap_or(u32::MAX).min(10);
+    let longest = (Duration::from_millis(25) * 2u32.pow(doublings)).min(MAX_RECONNECT_DELAY);
+    longest.mul_f64(rand::random_range(0.5..1.0))
+}
+
+fn readable(path: &Path) -> Result<(), BusError> {
+    std::fs::File::open(path)
+        .map(drop)
+        .map_err(|fault| BusError::File {
+            path: path.to_owned(),
+            fault: fault.to_string(),
+        })
+}
+
+fn user_information(url: &Url) -> Option<NatsCredentials> {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    match (url.username(), url.password()) {
+        ("", None) => None,
+        (token, None) => Some(NatsCredentials::Token(Secret(decoded(token)))),
+        (user, Some(password)) => Some(NatsCredentials::Password {
+            user: decoded(user),
+            password: Secret(decoded(password)),
+        }),
+    }
+}
+
+/// A URL as it may be shown: without what stands before its `@`.
+fn masked(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}://…{}", &url[..scheme], &url[at..]),
+        (None, Some(at)) => format!("…{}", &url[at..]),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nats(urls: &[&str], credentials: NatsCredentials) -> config::Nats {
+        config::Nats {
+            urls: urls.iter().map(|&url| url.to_owned()).collect(),
+            credentials,
+            tls: NatsTls::default(),
+            jetstream_domain: None,
+            server_binary: None,
+        }
+    }
+
+    #[test]
+    fn user_information_leaves_the_url() {
+        let endpoint = Endpoint::configured(&nats(
+            &["nats://joe:hunter%402@one:4222", "two"],
+            NatsCredentials::None,
+        ))
+        .unwrap();
+        assert_eq!(endpoint.to_string(), "one:4222, two:4222");
+        assert!(!format!("{endpoint:?}").contains("hunter"), "{endpoint:?}");
+        let NatsCredentials::Password { user, password } = endpoint.credentials else {
+            panic!("no password");
+        };
+        assert_eq!((user.as_str(), password.0.as_str()), ("joe", "hunter@2"));
+
+        let endpoint = Endpoint::configured(&nats(
+            &["nats://joe:secret@one"],
+            NatsCredentials::Token(Secret("token".into())),
+        ))
+        .unwrap();
+        assert!(matches!(endpoint.credentials, NatsCredentials::Token(_)));
+    }
+
+    #[test]
+    fn a_bad_url_is_named_without_its_secret() {
+        let fault =
+            Endpoint::configured(&nats(&["nats://joe:secret@one:x"], NatsCredentials::None)).unwrap_err();
+        assert!(fault.to_string().contains("nats://…@one:x"), "{fault}");
+        assert!(!fault.to_string().contains("secret"), "{fault}");
+    }
+
+    #[test]
+    fn reconnecting_is_jittered_and_bounded() {
+        assert_eq!(reconnect_delay(1), Duration::ZERO);
+        for attempts in 2..100 {
+            assert!(reconnect_delay(attempts) <= MAX_RECONNECT_DELAY);
+        }
+        assert!(reconnect_delay(100) >= MAX_RECONNECT_DELAY / 2);
+    }
+}

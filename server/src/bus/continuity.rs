@@ -1,0 +1,309 @@
+//! Whether anything is missing: a pure account of sequences and heads.
+//!
+//! The stream numbers its messages without holes as it stores them, so a live message whose sequence is not the
+//! next says what was missed; and a head above the last message says it where nothing more comes. Nothing here
+//! rests on what the client library reports of the connection: that is only a reason to ask for the head.
+
+use std::time::{Duration, Instant};
+
+use super::stream::Head;
+
+/// How long messages up to a known head may be on their way while none arrives. They and the leader's answer
+/// take different ways, so the answer may be the first.
+const IN_FLIGHT: Duration = Duration::from_secs(1);
+/// How long a head below one already seen is not believed: a deposed leader may answer for about 10 s.
+const DEPOSED_LEADER: Duration = Duration::from_secs(15);
+
+/// How far a stream has been dispatched, and whether that is all there is.
+#[derive(Debug)]
+pub(super) struct Continuity {
+    epoch: String,
+    last: u64,
+    holes: Holes,
+    /// Whether a head that was asked for after the last interruption has been reached.
+    verified: bool,
+    /// A head above `last`, and since when no message came nearer to it.
+    behind: Option<(u64, Instant)>,
+    /// Since when the leader's head is below `last`.
+    below: Option<Instant>,
+}
+
+/// What a jump of the sequence means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holes {
+    /// Messages were missed: a republished stream brings every one.
+    Missed,
+    /// They were deleted from the stream: a consumer reads what is there, in order.
+    Deleted,
+}
+
+/// What is to be done about a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// It is the next.
+    Next,
+    /// It comes after a range that this node missed; then it is the next.
+    After(Missed),
+    /// It was dispatched before, or declared missing, or is of another stream of the same name.
+    Past,
+}
+
+/// A range of the stream that this node does not have. Repair is to read it back in place of declaring it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Missed {
+    /// The last sequence before it.
+    pub(super) from: u64,
+    /// The last sequence in it; after a [`Cause::StreamShortened`] below `from`.
+    pub(super) to: u64,
+    /// Why.
+    pub(super) cause: Cause,
+}
+
+/// Why a range is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It was published while the node was cut off or too slow.
+    Interrupted,
+    /// The stream removed it before it was read.
+    Evicted,
+    /// The stream was made anew; `from` counts in the old one.
+    EpochChanged,
+    /// The stream lost its end.
+    StreamShortened,
+}
+
+impl Continuity {
+    /// Begins at the head of the stream, as its leader said after the subscription stood.
+    pub(super) fn begin(head: &Head, holes: Holes) -> Self {
+        Self {
+            epoch: head.epoch.clone(),
+            last: head.last,
+            holes,
+            verified: true,
+            behind: None,
+            below: None,
+        }
+    }
+
+    /// The stream's epoch.
+    pub(super) fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The last sequence dispatched or declared missing.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Whether everything was dispatched up to a head that was asked for after the last interruption.
+    pub(super) fn verified(&self) -> bool {
+        self.verified
+    }
+
+    /// Core messages may have been missed: only a new head can say.
+    pub(super) fn interrupted(&mut self) {
+        self.verified = false;
+        self.behind = None;
+    }
+
+    /// Takes a live message into account.
+    pub(super) fn message(&mut self, seq: u64, now: Instant) -> Arrival {
+        if seq <= self.last {
+            return Arrival::Past;
+        }
+        let from = std::mem::replace(&mut self.last, seq);
+        match &mut self.behind {
+            Some((head, _)) if *head <= seq => self.caught_up(),
+            Some((_, since)) => *since = now,
+            None => {}
+        }
+        if seq == from + 1 || self.holes == Holes::Deleted {
+            return Arrival::Next;
+        }
+        Arrival::After(Missed {
+            from,
+            to: seq - 1,
+            cause: Cause::Interrupted,
+        })
+    }
+
+    /// Takes the leader's word into account.
+    pub(super) fn head(&mut self, head: &Head, now: Instant) -> Option<Missed> {
+        if head.epoch != self.epoch {
+            let from = std::mem::replace(&mut self.last, head.last);
+            self.epoch = head.epoch.clone();
+            self.caught_up();
+            return Some(Missed {
+                from,
+                to: head.last,
+                cause: Cause::EpochChanged,
+            });
+        }
+        if head.last < self.last {
+            let since = *self.below.get_or_insert(now);
+            if now.duration_since(since) < DEPOSED_LEADER {
+                return None;
+            }
+            let from = std::mem::replace(&mut self.last, head.last);
+            self.caught_up();
+            return Some(Missed {
+                from,
+                to: head.last,
+                cause: Cause::StreamShortened,
+            });
+        }
+        self.below = None;
+        if head.last == self.last {
+            self.caught_up();
+            return None;
+        }
+        let since = self.behind.map_or(now, |(_, since)| since);
+        self.behind = Some((head.last, since));
+        // Only a consumer reads on by itself, and what is no longer there it passes over.
+        if self.holes == Holes::Deleted && head.first > self.last + 1 {
+            let from = std::mem::replace(&mut self.last, head.first - 1);
+            if self.last >= head.last {
+                self.caught_up();
+            }
+            return Some(Missed {
+                from,
+                to: self.last,
+                cause: Cause::Evicted,
+            });
+        }
+        None
+    }
+
+    /// Says what is missing when nothing came nearer to the head for too long.
+    pub(super) fn tick(&mut self, now: Instant) -> Option<Missed> {
+        let (head, since) = self.behind?;
+        if now.duration_since(since) < IN_FLIGHT {
+            return None;
+        }
+        if self.holes == Holes::Deleted {
+            self.verified = false;
+            return None;
+        }
+        let from = std::mem::replace(&mut self.last, head);
+        self.caught_up();
+        Some(Missed {
+            from,
+            to: head,
+            cause: Cause::Interrupted,
+        })
+    }
+
+    fn caught_up(&mut self) {
+        self.verified = true;
+        self.behind = None;
+        self.below = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(first: u64, last: u64) -> Head {
+        Head {
+            epoch: "S@1".to_owned(),
+            first,
+            last,
+        }
+    }
+
+    fn missed(from: u64, to: u64, cause: Cause) -> Missed {
+        Missed { from, to, cause }
+    }
+
+    #[test]
+    fn a_jump_names_what_was_missed() {
+        let now = Instant::now();
+        let mut stream = Continuity::begin(&head(1, 10), Holes::Missed);
+        assert_eq!(stream.message(10, now), Arrival::Past);
+        assert_eq!(stream.message(11, now), Arrival::Next);
+        let jump = missed(11, 13, Cause::Interrupted);
+        assert_eq!(stream.message(14, now), Arrival::After(jump));
+        assert_eq!(stream.message(12, now), Arrival::Past);
+        assert_eq!(stream.message(15, now), Arrival::Next);
+    }
+
+    #[test]
+    fn a_head_out_of_reach_is_missed_only_when_nothing_comes() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut stream = Continuity::begin(&head(1, 10), Holes::Missed);
+        assert_eq!(stream.head(&head(1, 20), at(0)), None);
+        assert!(stream.verified(), "what is on its way is not missing");
+        for seq in 11..15 {
+            assert_eq!(stream.message(seq, at(seq * 90)), Arrival::Next);
+        }
+        assert_eq!(stream.tick(at(2_000)), None, "messages still came");
+        let tail = missed(14, 20, Cause::Interrupted);
+        assert_eq!(stream.tick(at(14 * 90 + 1_000)), Some(tail));
+        assert_eq!(stream.message(18, at(3_000)), Arrival::Past);
+        assert_eq!(stream.message(21, at(3_000)), Arrival::Next);
+    }
+
+    #[test]
+    fn after_an_interruption_only_a_head_vouches() {
+        let now = Instant::now();
+        let mut stream = Continuity::begin(&head(1, 10), Holes::Missed);
+        stream.interrupted();
+        assert_eq!(stream.message(11, now), Arrival::Next);
+        assert!(!stream.verified());
+        assert_eq!(stream.head(&head(1, 12), now), None);
+        assert!(!stream.verified());
+        assert_eq!(stream.message(12, now), Arrival::Next);
+        assert!(stream.verified());
+        stream.interrupted();
+        assert_eq!(stream.head(&head(1, 12), now), None);
+        assert!(stream.verified());
+    }
+
+    #[test]
+    fn another_epoch_is_another_stream() {
+        let now = Instant::now();
+        let mut stream = Continuity::begin(&head(1, 10), Holes::Missed);
+        let other = Head {
+            epoch: "S@2".to_owned(),
+            first: 1,
+            last: 3,
+        };
+        let changed = missed(10, 3, Cause::EpochChanged);
+        assert_eq!(stream.head(&other, now), Some(changed));
+        assert_eq!((stream.epoch(), stream.last()), ("S@2", 3));
+        assert_eq!(stream.message(4, now), Arrival::Next);
+    }
+
+    #[test]
+    fn a_lower_head_is_believed_in_the_end() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut stream = Continuity::begin(&head(1, 10), Holes::Missed);
+        assert_eq!(stream.head(&head(1, 8), at(0)), None);
+        assert_eq!(stream.head(&head(1, 8), at(14)), None);
+        assert_eq!(
+            stream.head(&head(1, 10), at(14)),
+            None,
+            "the new leader knows better"
+        );
+        assert_eq!(stream.head(&head(1, 8), at(20)), None);
+        let shortened = missed(10, 8, Cause::StreamShortened);
+        assert_eq!(stream.head(&head(1, 8), at(36)), Some(shortened));
+        assert_eq!(stream.message(9, at(36)), Arrival::Next);
+    }
+
+    #[test]
+    fn a_consumer_passes_over_holes_and_says_what_was_evicted() {
+        let start = Instant::now();
+        let mut stream = Continuity::begin(&head(1, 10), Holes::Deleted);
+        assert_eq!(stream.message(13, start), Arrival::Next);
+        let evicted = missed(13, 19, Cause::Evicted);
+        assert_eq!(stream.head(&head(20, 30), start), Some(evicted));
+        assert_eq!(stream.tick(start + Duration::from_secs(2)), None);
+        assert!(!stream.verified(), "what a consumer does not bring is awaited");
+        assert_eq!(stream.message(30, start), Arrival::Next);
+        assert!(stream.verified());
+    }
+}

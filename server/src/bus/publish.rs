@@ -1,0 +1,141 @@
+//! What the command line does with NATS: publish an event, watch rejected ones.
+
+use std::path::Path;
+
+use async_nats::{HeaderMap, jetstream::context::PublishErrorKind};
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::{
+    BusError,
+    connect::{Endpoint, Link, Purpose},
+    local_server::read_credentials,
+    rejected::{PREFIX, Rejected},
+};
+use crate::config;
+
+/// A connection that publishes events.
+#[derive(Debug)]
+pub struct Publisher {
+    link: Link,
+}
+
+/// What became of a published event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// A stream keeps it.
+    Stored {
+        /// The stream's name.
+        stream: String,
+        /// Its sequence there.
+        seq: u64,
+        /// Whether its message id was there already, so that it was not stored again.
+        duplicate: bool,
+    },
+    /// It was sent; no stream takes its subject.
+    Sent,
+}
+
+impl Publisher {
+    /// Connects to the configured servers or, without any, to the nats-server of a router with this data
+    /// directory. Waits for servers that are away.
+    ///
+    /// # Errors
+    /// If they refuse us, or there is no such router.
+    pub async fn connect(nats: &config::Nats, data_dir: &Path) -> Result<Self, BusError> {
+        let link = connect(nats, data_dir).await?;
+        Ok(Self { link })
+    }
+
+    /// Publishes an event and waits until it is stored. `headers` are names and values; `Nats-Msg-Id` among them
+    /// makes a repetition within the stream's duplicate window count once.
+    ///
+    /// # Errors
+    /// If it can't be published, or it is unknown whether it was stored.
+    pub async fn publish(
+        &self,
+        subject: &str,
+        headers: &[(&str, &str)],
+        payload: Bytes,
+    ) -> Result<Published, BusError> {
+        let failed = |fault: String| BusError::Publish {
+            subject: subject.to_owned(),
+            fault,
+        };
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name: async_nats::HeaderName = name
+                .parse()
+                .map_err(|_| failed(format!("`{name}` is not a header name")))?;
+            let value: async_nats::HeaderValue = value
+                .parse()
+                .map_err(|_| failed("a header's value is one line".to_owned()))?;
+            map.append(name, value);
+        }
+        let publish = async {
+            let acknowledgement = self
+                .link
+                .jetstream
+                .publish_with_headers(subject.to_owned(), map.clone(), payload.clone())
+                .await?;
+            acknowledgement.await
+        };
+        match self.link.permitted(publish).await? {
+            Ok(stored) => Ok(Published::Stored {
+                stream: stored.stream,
+                seq: stored.sequence,
+                duplicate: stored.duplicate,
+            }),
+            // Nobody acknowledges it: no stream takes it, but subscribers got it.
+            Err(fault) if fault.kind() == PublishErrorKind::StreamNotFound => Ok(Published::Sent),
+            Err(fault) => Err(failed(fault.to_string())),
+        }
+    }
+}
+
+/// Rejected events, as they come.
+#[derive(Debug)]
+pub struct Rejections {
+    messages: async_nats::Subscriber,
+    /// The subscription lives as long as its connection.
+    _link: Link,
+}
+
+impl Rejections {
+    /// Connects as [`Publisher::connect`] does, and subscribes to all rejected events.
+    ///
+    /// # Errors
+    /// If NATS refuses us, or there is no such router.
+    pub async fn connect(nats: &config::Nats, data_dir: &Path) -> Result<Self, BusError> {
+        let link = connect(nats, data_dir).await?;
+        let subject = format!("{PREFIX}.>");
+        let messages = link
+            .client
+            .subscribe(subject.clone())
+            .await
+            .map_err(|fault| BusError::Subscribe {
+                subject,
+                fault: fault.to_string(),
+            })?;
+        // So that what is rejected from now on comes.
+        let _ = link.client.flush().await;
+        Ok(Self {
+            messages,
+            _link: link,
+        })
+    }
+
+    /// The next; `None` when the connection is closed.
+    pub async fn next(&mut self) -> Option<Rejected> {
+        self.messages.next().await.map(|message| Rejected::read(&message))
+    }
+}
+
+async fn connect(nats: &config::Nats, data_dir: &Path) -> Result<Link, BusError> {
+    let endpoint = if nats.urls.is_empty() {
+        Endpoint::local(&read_credentials(data_dir)?)?
+    } else {
+        Endpoint::configured(nats)?
+    };
+    Link::connect(&endpoint, Purpose::Requests, None).await
+}

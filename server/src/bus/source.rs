@@ -1,0 +1,1136 @@
+//! What a NATS message says: its type, whom it is for, where its data stands. A pure function of the message and
+//! the sources.
+//!
+//! The data is never parsed into a tree here: one pass over the payload checks that it is a JSON object and
+//! finds the few top-level fields that a source may ask for; what is handed on is a slice of the message's own
+//! buffer.
+//!
+//! A header's value is what stands between the white space around it: the NATS client removes that before we
+//! see the message, as HTTP does. Within a value, nothing outside the alphabet of escaped ids is taken.
+
+use std::{borrow::Cow, fmt};
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use rivulet_protocol::{
+    error::ErrorCode,
+    event::EventType,
+    subject::{AUDIENCE_HEADER, EVERYONE, EVERYONE_TOKEN, ROOM_HEADER, USER_HEADER, UserId},
+};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::filter;
+use crate::{
+    config::{AudienceFrom, DataFrom, Source, TypeFrom, Validation},
+    event::Audience,
+};
+
+/// The sources of a deployment, in their order: the first whose subject matches says what a message is.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    sources: Vec<Source>,
+    max_event_bytes: usize,
+}
+
+/// What a message turned out to be.
+#[derive(Clone, Debug)]
+pub enum Reading {
+    /// An event for somebody.
+    Event(Content),
+    /// It names no audience: not delivered, counted.
+    NoAudience,
+}
+
+/// All of an event that its message says.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// Its type.
+    pub event_type: EventType,
+    /// Whom it is for.
+    pub audience: Audience,
+    /// A JSON object: a slice of the payload.
+    pub data: Bytes,
+    /// Of `processor.failed`: the `data` of the `error` frame that it also is.
+    pub as_error: Option<Bytes>,
+    /// The publisher's trace, from `traceparent` (W3C Trace Context): 32 hex digits.
+    pub trace_id: Option<String>,
+    /// What is wrong with the data, where the source lets it pass all the same.
+    pub warning: Option<Rejection>,
+}
+
+/// Why a message is not delivered to anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The rule that it breaks.
+    pub rule: Rule,
+    /// Where, as a JSON Pointer (RFC 6901) into the payload or its data; empty: the whole.
+    pub pointer: String,
+    /// What is wrong, for people.
+    pub message: String,
+}
+
+/// The rules that a message may break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// It is larger than an event may be.
+    TooLarge,
+    /// No source names its subject.
+    Source,
+    /// Its payload is not JSON in UTF-8.
+    Json,
+    /// Its payload is JSON but not an object.
+    Object,
+    /// A field that the source asks for stands there twice.
+    DuplicateField,
+    /// It has no type, or one that is not allowed.
+    Type,
+    /// The field that should hold its data does not.
+    Data,
+    /// It names a user by something that is not a user id.
+    User,
+    /// `Rivulet-Audience` names an audience that does not exist.
+    Audience,
+    /// It names two audiences.
+    AudienceConflict,
+    /// It names a room, which this version does not have.
+    Room,
+    /// Its data is not of its type's schema: the schema's own rule.
+    Schema(String),
+}
+
+impl Rule {
+    /// The rule's name from a closed list, as a metric may carry it.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Source => "source",
+            Self::Json => "json",
+            Self::Object => "object",
+            Self::DuplicateField => "duplicate_field",
+            Self::Type => "type",
+            Self::Data => "data",
+            Self::User => "user",
+            Self::Audience => "audience",
+            Self::AudienceConflict => "audience_conflict",
+            Self::Room => "room",
+            Self::Schema(_) => "schema",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Schema(rule) => write!(formatter, "schema.{rule}"),
+            other => formatter.write_str(other.label()),
+        }
+    }
+}
+
+/// Checks an event's data against its type's schema.
+pub type Check = dyn Fn(&EventType, &[u8]) -> Result<(), Rejection> + Send + Sync;
+
+/// Two sources that would give one message two meanings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceFault {
+    /// Neither of two durable sources holds the other, so no stream can take both.
+    #[error(
+        "the sources `{0}` and `{1}` overlap, and neither holds the other: a stream can't take both; make one of them wider"
+    )]
+    Overlap(String, String),
+    /// One is durable, the other not: each event would come twice.
+    #[error(
+        "the sources `{0}` (durable) and `{1}` (core) overlap: each event would come twice; make both durable or both core"
+    )]
+    TwoKinds(String, String),
+    /// It would take in what the router itself sends.
+    #[error(
+        "the source `{source_subject}` takes in `{own}`, on which the router itself sends; source subjects carry events only"
+    )]
+    Own {
+        /// The source's subject.
+        source_subject: String,
+        /// The router's.
+        own: String,
+    },
+}
+
+impl Sources {
+    /// Checks that every message has one meaning at most.
+    ///
+    /// # Errors
+    /// If two sources can't stand beside each other, or one takes in the router's own subjects (`own`).
+    pub fn new(sources: &[Source], max_event_bytes: usize, own: &[&str]) -> Result<Self, SourceFault> {
+        for (index, source) in sources.iter().enumerate() {
+            for &subject in own {
+                if filter::overlap(&source.subject, subject) {
+                    return Err(SourceFault::Own {
+                        source_subject: source.subject.clone(),
+                        own: subject.to_owned(),
+                    });
+                }
+            }
+            for other in &sources[index + 1..] {
+                let (one, two) = (&source.subject, &other.subject);
+                if !filter::overlap(one, two) {
+                    continue;
+                }
+                if source.durable != other.durable {
+                    let (durable, core) = if source.durable { (one, two) } else { (two, one) };
+                    return Err(SourceFault::TwoKinds(durable.clone(), core.clone()));
+                }
+                if !filter::covers(one, two) && !filter::covers(two, one) {
+                    return Err(SourceFault::Overlap(one.clone(), two.clone()));
+                }
+            }
+        }
+        Ok(Self {
+            sources: sources.to_vec(),
+            max_event_bytes,
+        })
+    }
+
+    /// The subjects of all sources of a kind; none holds another.
+    pub fn subjects(&self, durable: bool) -> Vec<&str> {
+        filter::widest(
+            self.sources
+                .iter()
+                .filter(|source| source.durable == durable)
+                .map(|source| source.subject.as_str()),
+        )
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// If the message breaks a rule; it is then for nobody.
+    pub fn read(
+        &self,
+        subject: &str,
+        headers: Option<&HeaderMap>,
+        payload: &Bytes,
+        check: &Check,
+    ) -> Result<Reading, Rejection> {
+        if payload.len() > self.max_event_bytes {
+            return Err(Rejection::new(
+                Rule::TooLarge,
+                "",
+                format!(
+                    "{} bytes, and an event has at most {}",
+                    payload.len(),
+                    self.max_event_bytes
+                ),
+            ));
+        }
+        let source = self
+            .sources
+            .iter()
+            .find(|source| filter::covers(&source.subject, subject))
+            .ok_or_else(|| Rejection::new(Rule::Source, "", "no source names this subject"))?;
+        let headers = Headers::of(headers, &source.event_type);
+        headers.check()?;
+
+        let by_payload = match source.audience {
+            AudienceFrom::Payload => true,
+            AudienceFrom::Auto => !headers.name_an_audience(),
+            _ => false,
+        };
+        let wanted = [
+            by_payload.then_some("user_id"),
+            match &source.event_type {
+                TypeFrom::Field(field) => Some(field.as_str()),
+                _ => None,
+            },
+            match &source.data {
+                DataFrom::Field(field) => Some(field.as_str()),
+                DataFrom::Payload => None,
+            },
+        ];
+        let [user_id, type_field, data_field] = top_level(payload, wanted)?;
+
+        let event_type = event_type(source, subject, &headers, type_field)?;
+        let Some(audience) = audience(source, subject, &headers, user_id)? else {
+            return Ok(Reading::NoAudience);
+        };
+        let data = match (&source.data, data_field) {
+            (DataFrom::Payload, _) => payload.clone(),
+            (DataFrom::Field(_), Some(data)) if data.get().starts_with('{') => {
+                payload.slice_ref(data.get().as_bytes())
+            }
+            (DataFrom::Field(field), found) => {
+                let what = found.map_or("is missing", |_| "is not a JSON object");
+                return Err(Rejection::new(
+                    Rule::Data,
+                    pointer(field),
+                    format!("the field `{field}` holds the data and {what}"),
+                ));
+            }
+        };
+        let warning = match source.validate {
+            Validation::Off => None,
+            Validation::Reject => {
+                check(&event_type, &data)?;
+                None
+            }
+            Validation::Warn => check(&event_type, &data).err(),
+        };
+        Ok(Reading::Event(Content {
+            as_error: (event_type.as_str() == "processor.failed")
+                .then(|| as_error(&data))
+                .flatten(),
+            trace_id: headers.trace_id(),
+            event_type,
+            audience,
+            data,
+            warning,
+        }))
+    }
+}
+
+impl Rejection {
+    /// A broken rule, where, and what is wrong.
+    pub fn new(rule: Rule, pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            rule,
+            pointer: pointer.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// The headers that mean something to the router, found whatever their case.
+#[derive(Default)]
+struct Headers<'a> {
+    users: Vec<&'a str>,
+    audiences: Vec<&'a str>,
+    room: bool,
+    types: Vec<&'a str>,
+    traceparent: Option<&'a str>,
+}
+
+impl<'a> Headers<'a> {
+    fn of(headers: Option<&'a HeaderMap>, type_from: &TypeFrom) -> Self {
+        let mut found = Self::default();
+        let type_header = match type_from {
+            TypeFrom::Header(name) => Some(name.as_str()),
+            _ => None,
+        };
+        for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
+            let name: &str = name.as_ref();
+            let values = values.iter().map(async_nats::HeaderValue::as_str);
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            if is(USER_HEADER) {
+                found.users.extend(values.clone());
+            } else if is(AUDIENCE_HEADER) {
+                found.audiences.extend(values.clone());
+            } else if is(ROOM_HEADER) {
+                found.room = true;
+            } else if is("traceparent") {
+                found.traceparent = values.clone().next_back();
+            }
+            // Not an `else`: a deployment may name any header.
+            if type_header.is_some_and(is) {
+                found.types.extend(values);
+            }
+        }
+        found
+    }
+
+    /// What no source allows.
+    fn check(&self) -> Result<(), Rejection> {
+        if self.room {
+            return Err(Rejection::new(
+                Rule::Room,
+                "",
+                format!("`{ROOM_HEADER}` names a room; rooms are reserved for a later version"),
+            ));
+        }
+        if !self.users.is_empty() && !self.audiences.is_empty() {
+            return Err(Rejection::new(
+                Rule::AudienceConflict,
+                "",
+                format!("both `{USER_HEADER}` and `{AUDIENCE_HEADER}` are there"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn name_an_audience(&self) -> bool {
+        !self.users.is_empty() || !self.audiences.is_empty()
+    }
+
+    /// The audience that the headers name; `None` if they name none.
+    fn audience(&self) -> Result<Option<Audience>, Rejection> {
+        if let Some(unknown) = self.audiences.iter().find(|&&audience| audience != EVERYONE) {
+            return Err(Rejection::new(
+                Rule::Audience,
+                "",
+                format!(
+                    "`{AUDIENCE_HEADER}: {}`: the one audience is `{EVERYONE}`",
+                    shown(unknown)
+                ),
+            ));
+        }
+        if !self.audiences.is_empty() {
+            return Ok(Some(Audience::Everyone));
+        }
+        let mut users = Vec::with_capacity(self.users.len());
+        for escaped in &self.users {
+            users.push(user(escaped, "", UserId::unescape(escaped))?);
+        }
+        // Sorted, as a header may hold thousands of ids and each user counts once.
+        users.sort_unstable();
+        users.dedup();
+        Ok((!users.is_empty()).then_some(Audience::Users(users)))
+    }
+
+    fn trace_id(&self) -> Option<String> {
+        let mut parts = self.traceparent?.split('-');
+        let (_version, trace_id) = (parts.next()?, parts.next()?);
+        let well_formed = trace_id.len() == 32 && trace_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        well_formed.then(|| trace_id.to_owned())
+    }
+}
+
+fn event_type(
+    source: &Source,
+    subject: &str,
+    headers: &Headers<'_>,
+    field: Option<&RawValue>,
+) -> Result<EventType, Rejection> {
+    let wrong = |pointer: String, message: String| Err(Rejection::new(Rule::Type, pointer, message));
+    let (name, place): (Cow<'_, str>, String) = match &source.event_type {
+        TypeFrom::Subject { tokens } => {
+            let end = subject.match_indices('.').nth(tokens.saturating_sub(1));
+            (
+                Cow::Borrowed(end.map_or(subject, |(end, _)| &subject[..end])),
+                String::new(),
+            )
+        }
+        TypeFrom::Header(header) => match headers.types.as_slice() {
+            [] => {
+                return wrong(
+                    String::new(),
+                    format!("the header `{header}` holds the type and is missing"),
+                );
+            }
+            [name, others @ ..] if others.iter().all(|other| other == name) => {
+                (Cow::Borrowed(*name), String::new())
+            }
+            _ => return wrong(String::new(), format!("the header `{header}` names two types")),
+        },
+        TypeFrom::Field(name) => {
+            let text = field.map(|raw| serde_json::from_str::<Cow<'_, str>>(raw.get()));
+            match text {
+                Some(Ok(text)) => (text, pointer(name)),
+                found => {
+                    let what = found.map_or("is missing", |_| "is not a string");
+                    return wrong(
+                        pointer(name),
+                        format!("the field `{name}` holds the type and {what}"),
+                    );
+                }
+            }
+        }
+    };
+    let parsed = match &source.type_prefix {
+        Some(prefix) => EventType::parse(&format!("{prefix}.{name}")),
+        None => EventType::parse(&name),
+    };
+    parsed.or_else(|fault| wrong(place, fault.to_string()))
+}
+
+fn audience(
+    source: &Source,
+    subject: &str,
+    headers: &Headers<'_>,
+    user_id: Option<&RawValue>,
+) -> Result<Option<Audience>, Rejection> {
+    match source.audience {
+        AudienceFrom::Everyone => Ok(Some(Audience::Everyone)),
+        AudienceFrom::Header => headers.audience(),
+        AudienceFrom::Payload => audience_of_payload(user_id),
+        AudienceFrom::Auto if headers.name_an_audience() => headers.audience(),
+        AudienceFrom::Auto => audience_of_payload(user_id),
+        AudienceFrom::Token(index) => {
+            let Some(token) = subject.split('.').nth(index) else {
+                return Ok(None);
+            };
+            let named = if token == EVERYONE_TOKEN {
+                Audience::Everyone
+            } else {
+                Audience::Users(vec![user(token, "", UserId::unescape(token))?])
+            };
+            match headers.audience()? {
+                Some(other) if other != named => Err(Rejection::new(
+                    Rule::AudienceConflict,
+                    "",
+                    format!("the subject names `{}`, a header somebody else", shown(token)),
+                )),
+                _ => Ok(Some(named)),
+            }
+        }
+    }
+}
+
+fn audience_of_payload(user_id: Option<&RawValue>) -> Result<Option<Audience>, Rejection> {
+    let Some(raw) = user_id else { return Ok(None) };
+    let Ok(id) = serde_json::from_str::<Cow<'_, str>>(raw.get()) else {
+        return Err(Rejection::new(
+            Rule::User,
+            "/user_id",
+            "`user_id` is not a string",
+        ));
+    };
+    let user = user(&id, "/user_id", UserId::parse(&id))?;
+    Ok(Some(Audience::Users(vec![user])))
+}
+
+fn user(
+    text: &str,
+    pointer: &str,
+    parsed: Result<UserId, rivulet_protocol::subject::InvalidUserId>,
+) -> Result<UserId, Rejection> {
+    parsed.map_err(|fault| Rejection::new(Rule::User, pointer, format!("`{}`: {fault}", shown(text))))
+}
+
+/// `processor.failed` as the `data` of an `error` frame. `None` if the data lacks what makes it one; then
+/// nobody checked it either.
+fn as_error(data: &[u8]) -> Option<Bytes> {
+    #[derive(Deserialize)]
+    struct Failed<'a> {
+        #[serde(borrow)]
+        message: &'a RawValue,
+        #[serde(borrow, default)]
+        retry_after: Option<&'a RawValue>,
+        #[serde(borrow)]
+        blob_id: &'a RawValue,
+        #[serde(borrow)]
+        processor_id: &'a RawValue,
+        #[serde(borrow, default)]
+        code: Option<&'a RawValue>,
+    }
+    #[derive(Serialize)]
+    struct AsError<'a> {
+        code: &'static str,
+        message: &'a RawValue,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<&'a RawValue>,
+        blob_id: &'a RawValue,
+        processor_id: &'a RawValue,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        processor_code: Option<&'a RawValue>,
+    }
+    let failed: Failed<'_> = serde_json::from_slice(data).ok()?;
+    let error = AsError {
+        code: ErrorCode::ProcessorFailed.name(),
+        message: failed.message,
+        retry_after: failed.retry_after,
+        blob_id: failed.blob_id,
+        processor_id: failed.processor_id,
+        processor_code: failed.code,
+    };
+    serde_json::to_vec(&error).ok().map(Bytes::from)
+}
+
+/// Finds top-level fields of a JSON object in one pass, without building a tree; no depth costs stack.
+fn top_level<'a, const N: usize>(
+    payload: &'a [u8],
+    wanted: [Option<&str>; N],
+) -> Result<[Option<&'a RawValue>; N], Rejection> {
+    let not_json = |message: String| Rejection::new(Rule::Json, "", message);
+    // serde_json does not look into strings that it skips, and a client would close on bad UTF-8 (1007).
+    let text = std::str::from_utf8(payload).map_err(|fault| not_json(format!("not UTF-8: {fault}")))?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let found = Fields { wanted }
+        .deserialize(&mut json)
+        .and_then(|found| json.end().map(|()| found))
+        .map_err(|fault| {
+            if fault.is_data() {
+                Rejection::new(Rule::Object, "", "the payload is JSON, but not an object")
+            } else {
+                not_json(format!("not JSON: {fault}"))
+            }
+        })?;
+    let mut once = [None; N];
+    for (index, found) in found.into_iter().enumerate() {
+        once[index] = match found {
+            Found::Absent => None,
+            Found::Once(value) => Some(value),
+            Found::Twice => {
+                let field = wanted[index].unwrap_or_default();
+                return Err(Rejection::new(
+                    Rule::DuplicateField,
+                    pointer(field),
+                    format!("the field `{field}` stands there twice"),
+                ));
+            }
+        };
+    }
+    Ok(once)
+}
+
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    Absent,
+    Once(&'a RawValue),
+    Twice,
+}
+
+struct Fields<'w, const N: usize> {
+    wanted: [Option<&'w str>; N],
+}
+
+impl<'de, const N: usize> DeserializeSeed<'de> for Fields<'_, N> {
+    type Value = [Found<'de>; N];
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
+    type Value = [Found<'de>; N];
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = [Found::Absent; N];
+        while let Some(index) = map.next_key_seed(Key { wanted: &self.wanted })? {
+            match index {
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Some(index) => {
+                    let value = map.next_value::<&'de RawValue>()?;
+                    found[index] = match found[index] {
+                        Found::Absent => Found::Once(value),
+                        _ => Found::Twice,
+                    };
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Which of the wanted fields a key is, escapes resolved.
+struct Key<'w> {
+    wanted: &'w [Option<&'w str>],
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.wanted.iter().position(|wanted| *wanted == Some(key)))
+    }
+}
+
+/// A field's name as a JSON Pointer (RFC 6901).
+fn pointer(field: &str) -> String {
+    format!("/{}", field.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The start of a text that a stranger wrote, for a message.
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(subject: &str) -> Source {
+        Source {
+            subject: subject.to_owned(),
+            durable: true,
+            event_type: TypeFrom::Subject { tokens: 2 },
+            type_prefix: None,
+            data: DataFrom::Payload,
+            audience: AudienceFrom::Auto,
+            validate: Validation::Off,
+        }
+    }
+
+    fn by(audience: AudienceFrom) -> Source {
+        Source {
+            audience,
+            ..source("blob.>")
+        }
+    }
+
+    /// What becomes of a message, in a line: `type audience data`, `nobody`, or `rule pointer`.
+    fn read(source: &Source, subject: &str, headers: &[(&str, &str)], payload: &str) -> String {
+        let sources = Sources::new(std::slice::from_ref(source), 1_000, &[]).unwrap();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, *value);
+        }
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        let map = (!headers.is_empty()).then_some(&map);
+        match sources.read(subject, map, &payload, &|_, _| Ok(())) {
+            Ok(Reading::Event(content)) => {
+                let audience = match content.audience {
+                    Audience::Everyone => "everyone".to_owned(),
+                    Audience::Users(users) => users.iter().map(UserId::as_str).collect::<Vec<_>>().join(","),
+                };
+                let data = std::str::from_utf8(&content.data).unwrap();
+                assert!(
+                    payload.as_ptr_range().contains(&content.data.as_ptr()),
+                    "the data is a slice of the message, not a copy"
+                );
+                format!("{} {audience} {data}", content.event_type)
+            }
+            Ok(Reading::NoAudience) => "nobody".to_owned(),
+            Err(rejection) => format!("{} {}", rejection.rule, rejection.pointer),
+        }
+    }
+
+    #[test]
+    fn the_audience_has_five_forms() {
+        const U: &str = "Rivulet-User";
+        const A: &str = "Rivulet-Audience";
+        let mine = r#"{"user_id":"u1"}"#;
+        use AudienceFrom::{Auto, Everyone, Header, Payload, Token};
+        type Case = (
+            AudienceFrom,
+            &'static str,
+            &'static [(&'static str, &'static str)],
+            &'static str,
+            &'static str,
+        );
+        let cases: &[Case] = &[
+            // The payload names the user, as one string.
+            (Payload, "blob.created", &[], mine, "u1"),
+            (Payload, "blob.created", &[], r#"{"user_id":" u1"}"#, " u1"),
+            (Payload, "blob.created", &[], r#"{"user\u005fid":"\u0075"}"#, "u"),
+            (
+                Payload,
+                "blob.created",
+                &[],
+                r#"{"a":{"user_id":"u2"}}"#,
+                "nobody",
+            ),
+            (Payload, "blob.created", &[], r#"{"user_id":1}"#, "user /user_id"),
+            (
+                Payload,
+                "blob.created",
+                &[],
+                r#"{"user_id":null}"#,
+                "user /user_id",
+            ),
+            (
+                Payload,
+                "blob.created",
+                &[],
+                r#"{"user_id":["u1"]}"#,
+                "user /user_id",
+            ),
+            (Payload, "blob.created", &[], r#"{"user_id":""}"#, "user /user_id"),
+            (
+                Payload,
+                "blob.created",
+                &[],
+                r#"{"user_id":"u1","user_id":"u1"}"#,
+                "duplicate_field /user_id",
+            ),
+            (
+                Payload,
+                "blob.created",
+                &[],
+                r#"{"user_id":"u1","user\u005fid":"u2"}"#,
+                "duplicate_field /user_id",
+            ),
+            (Payload, "blob.created", &[(U, "u2")], mine, "u1"),
+            // A header names users, escaped, or everyone.
+            (Header, "blob.created", &[(U, "u2")], mine, "u2"),
+            (Header, "blob.created", &[("rivulet-user", "u2")], mine, "u2"),
+            (
+                Header,
+                "blob.created",
+                &[(U, "u2"), ("RIVULET-USER", "u3"), (U, "u2")],
+                mine,
+                "u2,u3",
+            ),
+            (Header, "blob.created", &[(U, "a=2Eb")], mine, "a.b"),
+            (Header, "blob.created", &[(U, "a.b")], mine, "user "),
+            (Header, "blob.created", &[(U, "u2, u3")], mine, "user "),
+            (Header, "blob.created", &[(U, "=75")], mine, "user "),
+            (Header, "blob.created", &[(U, "")], mine, "user "),
+            (Header, "blob.created", &[(U, "u2"), (U, "*")], mine, "user "),
+            (Header, "blob.created", &[(A, "everyone")], mine, "everyone"),
+            (Header, "blob.created", &[(A, "Everyone")], mine, "audience "),
+            (
+                Header,
+                "blob.created",
+                &[(A, "everyone"), (A, "room")],
+                mine,
+                "audience ",
+            ),
+            (
+                Header,
+                "blob.created",
+                &[(A, "everyone"), (U, "u2")],
+                mine,
+                "audience_conflict ",
+            ),
+            (Header, "blob.created", &[], mine, "nobody"),
+            // A header if there is one.
+            (Auto, "blob.created", &[], mine, "u1"),
+            (Auto, "blob.created", &[(U, "u2")], mine, "u2"),
+            (Auto, "blob.created", &[(U, "u2")], r#"{"user_id":7}"#, "u2"),
+            (Auto, "blob.created", &[(A, "everyone")], mine, "everyone"),
+            (Auto, "blob.created", &[(U, " ")], mine, "user "),
+            (Auto, "blob.created", &[], "{}", "nobody"),
+            // Whatever the event says.
+            (Everyone, "blob.created", &[], mine, "everyone"),
+            (Everyone, "blob.created", &[], r#"{"user_id":7}"#, "everyone"),
+            (
+                Everyone,
+                "blob.created",
+                &[(A, "everyone"), (U, "u2")],
+                mine,
+                "audience_conflict ",
+            ),
+            // A token of the subject.
+            (Token(2), "blob.created.u2", &[], mine, "u2"),
+            (Token(2), "blob.created.a=2Eb", &[], mine, "a.b"),
+            (Token(2), "blob.created.==everyone", &[], mine, "everyone"),
+            (Token(2), "blob.created.=2a", &[], mine, "user "),
+            (Token(2), "blob.created", &[], mine, "nobody"),
+            (Token(2), "blob.created.u2", &[(U, "u2")], mine, "u2"),
+            (
+                Token(2),
+                "blob.created.u2",
+                &[(U, "u3")],
+                mine,
+                "audience_conflict ",
+            ),
+            (
+                Token(2),
+                "blob.created.u2",
+                &[(U, "u2"), (U, "u3")],
+                mine,
+                "audience_conflict ",
+            ),
+            (
+                Token(2),
+                "blob.created.u2",
+                &[(A, "everyone")],
+                mine,
+                "audience_conflict ",
+            ),
+            (
+                Token(2),
+                "blob.created.==everyone",
+                &[(A, "everyone")],
+                mine,
+                "everyone",
+            ),
+            (
+                Token(2),
+                "blob.created.==everyone",
+                &[(U, "u2")],
+                mine,
+                "audience_conflict ",
+            ),
+            // Rooms are not there yet.
+            (Auto, "blob.created", &[("Rivulet-Room", "r")], mine, "room "),
+            (Everyone, "blob.created", &[("rivulet-room", "")], mine, "room "),
+        ];
+        for (audience, subject, headers, payload, expected) in cases {
+            let read = read(&by(audience.clone()), subject, headers, payload);
+            let expected = if expected.contains(' ') && !expected.starts_with(' ') || *expected == "nobody" {
+                (*expected).to_owned()
+            } else {
+                format!("blob.created {expected} {payload}")
+            };
+            assert_eq!(read, expected, "{audience:?} {subject} {headers:?} {payload}");
+        }
+        let long = format!(r#"{{"user_id":"{}"}}"#, "x".repeat(129));
+        assert_eq!(read(&by(Payload), "blob.created", &[], &long), "user /user_id");
+    }
+
+    #[test]
+    fn the_payload_is_a_json_object() {
+        let everyone = by(AudienceFrom::Everyone);
+        for (payload, expected) in [
+            ("{}", "blob.created everyone {}"),
+            (
+                " {\n\"b\": 1.0, \"a\":12345678901234567890 } ",
+                "blob.created everyone  {\n\"b\": 1.0, \"a\":12345678901234567890 } ",
+            ),
+            (r#"{"a":"\ud800"}"#, r#"blob.created everyone {"a":"\ud800"}"#),
+            ("", "json "),
+            ("{", "json "),
+            ("{} {}", "json "),
+            ("{\"a\":NaN}", "json "),
+            ("{'a':1}", "json "),
+            ("\u{feff}{}", "json "),
+            ("[]", "object "),
+            ("null", "object "),
+            ("\"{}\"", "object "),
+            ("1", "object "),
+        ] {
+            assert_eq!(
+                read(&everyone, "blob.created", &[], payload),
+                expected,
+                "{payload:?}"
+            );
+        }
+        let sources = Sources::new(std::slice::from_ref(&everyone), 1 << 21, &[]).unwrap();
+        let not_utf8 = Bytes::from_static(b"{\"a\":\"\xff\"}");
+        let rejected = sources.read("blob.created", None, &not_utf8, &|_, _| Ok(()));
+        assert_eq!(rejected.unwrap_err().rule, Rule::Json);
+        let deep = Bytes::from(format!(
+            "{{\"a\":{}{}}}",
+            "[".repeat(500_000),
+            "]".repeat(500_000)
+        ));
+        assert!(sources.read("blob.created", None, &deep, &|_, _| Ok(())).is_ok());
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(1_000));
+        assert_eq!(read(&everyone, "blob.created", &[], &large), "too_large ");
+    }
+
+    #[test]
+    fn the_type_comes_from_where_the_source_says() {
+        let prefix = Some(EventType::parse("consciousness").unwrap());
+        let from = |event_type: TypeFrom, type_prefix: &Option<EventType>| Source {
+            event_type,
+            type_prefix: type_prefix.clone(),
+            ..by(AudienceFrom::Everyone)
+        };
+        let field = || TypeFrom::Field("type".to_owned());
+        let header = || TypeFrom::Header("Event-Type".to_owned());
+        let tokens = |tokens| TypeFrom::Subject { tokens };
+        type Case<'a> = (
+            TypeFrom,
+            &'a Option<EventType>,
+            &'a str,
+            &'a [(&'a str, &'a str)],
+            &'a str,
+            &'a str,
+        );
+        let cases: &[Case<'_>] = &[
+            (tokens(1), &None, "blob.created.x", &[], "{}", "blob"),
+            (tokens(2), &None, "blob.created.x", &[], "{}", "blob.created"),
+            (tokens(3), &None, "blob.created", &[], "{}", "blob.created"),
+            (
+                tokens(2),
+                &prefix,
+                "blob.created",
+                &[],
+                "{}",
+                "consciousness.blob.created",
+            ),
+            (tokens(2), &None, "blob.cre ated", &[], "{}", "type "),
+            (
+                field(),
+                &prefix,
+                "blob.x",
+                &[],
+                r#"{"type":"state_transition"}"#,
+                "consciousness.state_transition",
+            ),
+            (field(), &None, "blob.x", &[], r#"{"type":"error"}"#, "type /type"),
+            (
+                field(),
+                &prefix,
+                "blob.x",
+                &[],
+                r#"{"type":"error"}"#,
+                "consciousness.error",
+            ),
+            (field(), &None, "blob.x", &[], r#"{"type":7}"#, "type /type"),
+            (field(), &None, "blob.x", &[], "{}", "type /type"),
+            (
+                field(),
+                &None,
+                "blob.x",
+                &[],
+                r#"{"type":"a","type":"b"}"#,
+                "duplicate_field /type",
+            ),
+            (header(), &None, "blob.x", &[("event-type", "a.b")], "{}", "a.b"),
+            (
+                header(),
+                &None,
+                "blob.x",
+                &[("event-type", "a.b"), ("Event-Type", "a.b")],
+                "{}",
+                "a.b",
+            ),
+            (
+                header(),
+                &None,
+                "blob.x",
+                &[("event-type", "a.b"), ("Event-Type", "c")],
+                "{}",
+                "type ",
+            ),
+            (header(), &None, "blob.x", &[], "{}", "type "),
+            (header(), &None, "blob.x", &[("Event-Type", "a.*")], "{}", "type "),
+        ];
+        for (event_type, prefix, subject, headers, payload, expected) in cases {
+            let read = read(&from(event_type.clone(), prefix), subject, headers, payload);
+            let expected = match expected.contains(' ') {
+                true => (*expected).to_owned(),
+                false => format!("{expected} everyone {payload}"),
+            };
+            assert_eq!(read, expected, "{event_type:?} {subject} {headers:?} {payload}");
+        }
+    }
+
+    #[test]
+    fn the_data_may_stand_in_an_envelope() {
+        let enveloped = Source {
+            data: DataFrom::Field("data".to_owned()),
+            audience: AudienceFrom::Payload,
+            ..source("blob.>")
+        };
+        for (payload, expected) in [
+            (
+                r#"{"user_id":"u1","data": { "b": 1.0,"user_id":7} }"#,
+                r#"blob.created u1 { "b": 1.0,"user_id":7}"#,
+            ),
+            (r#"{"user_id":"u1","data":[]}"#, "data /data"),
+            (r#"{"user_id":"u1","data":null}"#, "data /data"),
+            (r#"{"user_id":"u1"}"#, "data /data"),
+            (r#"{"data":{"user_id":"u1"}}"#, "nobody"),
+            (r#"{"user_id":"u1","data":{},"data":{}}"#, "duplicate_field /data"),
+        ] {
+            assert_eq!(
+                read(&enveloped, "blob.created", &[], payload),
+                expected,
+                "{payload}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_failed_processor_is_an_error_too() {
+        let sources = Sources::new(&[by(AudienceFrom::Everyone), source("processor.>")], 1_000, &[]).unwrap();
+        let as_error = |payload: &'static str| {
+            let payload = Bytes::from_static(payload.as_bytes());
+            let headers = HeaderMap::from_iter([(
+                async_nats::HeaderName::from_static("Rivulet-User"),
+                async_nats::HeaderValue::from("u1"),
+            )]);
+            match sources.read("processor.failed", Some(&headers), &payload, &|_, _| Ok(())) {
+                Ok(Reading::Event(content)) => content
+                    .as_error
+                    .map(|error| String::from_utf8(error.to_vec()).unwrap()),
+                other => panic!("{other:?}"),
+            }
+        };
+        let failed =
+            r#"{"blob_id":"b","processor_id":"p","code":"E","message":"m\u00e9","retry_after":1.50}"#;
+        let error = r#"{"code":"PROCESSOR_FAILED","message":"m\u00e9","retry_after":1.50,"blob_id":"b","processor_id":"p","processor_code":"E"}"#;
+        assert_eq!(as_error(failed).as_deref(), Some(error));
+        let bare = r#"{"blob_id":"b","processor_id":"p","message":"m","retry_after":null}"#;
+        let error = r#"{"code":"PROCESSOR_FAILED","message":"m","blob_id":"b","processor_id":"p"}"#;
+        assert_eq!(as_error(bare).as_deref(), Some(error));
+        assert_eq!(as_error("{}"), None);
+    }
+
+    #[test]
+    fn data_is_checked_as_the_source_says() {
+        let read = |validate| {
+            let source = Source {
+                validate,
+                ..by(AudienceFrom::Everyone)
+            };
+            let sources = Sources::new(&[source], 1_000, &[]).unwrap();
+            let broken = |_: &EventType, _: &[u8]| {
+                Err(Rejection::new(
+                    Rule::Schema("required".into()),
+                    "/blob_id",
+                    "missing",
+                ))
+            };
+            sources.read("blob.created", None, &Bytes::from_static(b"{}"), &broken)
+        };
+        let rejection = read(Validation::Reject).unwrap_err();
+        assert_eq!(rejection.rule.to_string(), "schema.required");
+        assert_eq!(rejection.rule.label(), "schema");
+        for (validate, warned) in [(Validation::Warn, true), (Validation::Off, false)] {
+            let Ok(Reading::Event(content)) = read(validate) else {
+                panic!("{validate:?}");
+            };
+            assert_eq!(content.warning.is_some(), warned);
+        }
+    }
+
+    #[test]
+    fn a_trace_is_carried() {
+        let sources = Sources::new(&[by(AudienceFrom::Everyone)], 1_000, &[]).unwrap();
+        for (traceparent, expected) in [
+            (
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            ),
+            ("00-4bf9-00f067aa0ba902b7-01", None),
+            ("nonsense", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("Traceparent", traceparent);
+            let read = sources.read("blob.x", Some(&headers), &Bytes::from_static(b"{}"), &|_, _| {
+                Ok(())
+            });
+            let Ok(Reading::Event(content)) = read else {
+                panic!()
+            };
+            assert_eq!(content.trace_id.as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn sources_have_one_meaning() {
+        let of = |subjects: &[(&str, bool)]| {
+            let sources: Vec<Source> = subjects
+                .iter()
+                .map(|&(subject, durable)| Source {
+                    durable,
+                    ..source(subject)
+                })
+                .collect();
+            Sources::new(&sources, 1_000, &["command.*", "rivulet.live.>"])
+        };
+        let sources = of(&[("blob.created", true), ("blob.>", true), ("typing.>", false)]).unwrap();
+        assert_eq!(sources.subjects(true), ["blob.>"]);
+        assert_eq!(sources.subjects(false), ["typing.>"]);
+        assert!(matches!(
+            of(&[("a.*.c", true), ("a.b.*", true)]),
+            Err(SourceFault::Overlap(..))
+        ));
+        assert!(matches!(
+            of(&[("a.>", true), ("a.b", false)]),
+            Err(SourceFault::TwoKinds(..))
+        ));
+        for own in ["command.>", ">", "rivulet.>", "*.create_blob"] {
+            assert!(
+                matches!(of(&[(own, true)]), Err(SourceFault::Own { .. })),
+                "{own}"
+            );
+        }
+    }
+}

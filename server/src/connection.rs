@@ -1,0 +1,577 @@
+//! One loop per socket: from its outbox to the WebSocket codec, and back.
+//!
+//! A connection passes through types: a [`handshake::Hello`] becomes [`handshake::Admitted`] or a refusal, what
+//! was admitted becomes a [`session::Session`], and when that ends, a [`Closing`] is said and waited for.
+//!
+//! The inputs of the loop, all of them:
+//!
+//! - bytes of the client, read only while there is room to act on them;
+//! - the outbox: messages to send, or the decision to close;
+//! - room in the socket for what is being written;
+//! - the end of a command, or of the check of a new token;
+//! - the clock: heartbeats, the token's end, a write that makes no progress, the drain;
+//! - the node's shutdown.
+//!
+//! Per connection one batch (64 messages, 64 KiB after the first) is with the writer; all else waits in the
+//! outbox, whose bound it counts against.
+
+mod batch;
+pub mod handshake;
+mod keepalive;
+pub mod session;
+
+use std::{
+    future::{pending, poll_fn},
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use rivulet_protocol::{
+    catalog::Catalog, close::CloseCode, error::ErrorBody, message::ServerMessage, validate::Validator,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{Instrument, info, info_span};
+
+use self::{
+    batch::Framing,
+    handshake::{Admitted, Places, Refusal},
+    keepalive::{Due, Keepalive},
+    session::{Next, Session},
+};
+use crate::{
+    auth::Auth,
+    command::{Backend, Outcome},
+    config,
+    identity::Identity,
+    limits::seats::ClientKind,
+    metrics::Metrics,
+    outbox::{Bounds, Closing, Outbox},
+    router::Router,
+    shutdown::Shutdown,
+    websocket::{
+        Decoder, FrameWriter, Incoming, ProtocolError, close_frame, ping_frame, pong_frame, text_frame,
+    },
+};
+
+/// How long the client may take to read what waits and the close frame, and then to answer it.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+/// The lead of `token_expiring`: this, or a fifth of what the token still lasts, whichever is less.
+const EXPIRY_LEAD: Duration = Duration::from_secs(60);
+
+/// What all connections of a node share.
+pub struct Node {
+    /// Where sessions are seated.
+    pub router: Arc<Router>,
+    /// Where commands are answered.
+    pub backend: Arc<dyn Backend>,
+    /// Who checks a new token.
+    pub auth: Arc<Auth>,
+    /// The event types and commands that are known.
+    pub catalog: Arc<Catalog>,
+    /// Their schemas, compiled.
+    pub validator: Arc<Validator>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// How sessions behave.
+    pub sessions: config::Sessions,
+    /// Rates and counts.
+    pub limits: config::Limits,
+    /// How commands are asked.
+    pub commands: config::Commands,
+    /// When the node goes away.
+    pub shutdown: Shutdown,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Node").finish_non_exhaustive()
+    }
+}
+
+/// Serves one admitted connection until it ends. `read_ahead` is what the client sent behind its handshake.
+pub async fn run<S>(stream: S, read_ahead: BytesMut, admitted: Admitted, deflate: bool, node: Arc<Node>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let id = ulid::Ulid::generate().to_string();
+    let span = info_span!("session", id, user = %admitted.identity.user);
+    let metrics = Arc::clone(&node.metrics);
+    metrics.connections.opened.inc();
+    metrics.connections.open.inc();
+    let opened = Instant::now();
+    async move {
+        info!(address = %admitted.address, kind = ?admitted.kind, deflate, "connected");
+        let connection = Connection::open(stream, read_ahead, id, admitted, deflate, Arc::clone(&node));
+        let end = connection.run().await;
+        info!(code = end.code.number(), reason = %end.reason, "closed");
+        metrics.connections.closed.of(end.code.number().to_string()).inc();
+        if end.code == CloseCode::TooSlow {
+            metrics.outbox.overflows.inc();
+        }
+        metrics.connections.open.dec();
+        metrics
+            .connections
+            .duration
+            .observe(opened.elapsed().as_secs_f64());
+    }
+    .instrument(span)
+    .await;
+}
+
+/// Tells a `rivulet.v1` client that it may not, in frames: a browser can't read the status of a handshake. Takes
+/// at most 2 s and keeps nothing.
+pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, refusal: &Refusal) {
+    let error = ServerMessage::Error(refusal.error.clone()).to_json(None);
+    let Closing { code, reason } = refusal.closing();
+    let mut writer = FrameWriter::new();
+    writer.push(text_frame(&error));
+    writer.push(close_frame(code.number(), &reason));
+    let parting = async {
+        writer.write(&mut stream).await?;
+        stream.shutdown().await?;
+        // Closing with bytes unread would reset the connection, and what we said could be lost with it.
+        let mut discarded = [0; 1024];
+        while stream.read(&mut discarded).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection is over.
+    let _ = timeout(CLOSE_GRACE, parting).await;
+}
+
+struct Connection<S> {
+    reader: ReadHalf<S>,
+    socket: WriteHalf<S>,
+    /// Read and not yet decoded; without an allocation while the client is silent.
+    input: BytesMut,
+    decoder: Decoder,
+    writer: FrameWriter,
+    framing: Framing,
+    session: Session,
+    outbox: Arc<Outbox>,
+    places: Places,
+    keepalive: Keepalive,
+    deadlines: Deadlines,
+    /// Commands in flight and the check of a token: what ends by itself and then has an answer.
+    pending: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Nothing is read while a new token is checked, so that what follows it has its permissions.
+    refreshing: bool,
+    /// The node drains and our time has come: nothing more is asked of a backend.
+    leaving: bool,
+    /// The answer to the client's last ping; one is enough (RFC 6455 §5.5.3).
+    pong: Option<Bytes>,
+    node: Arc<Node>,
+}
+
+/// What the clock has to bring, each at most once.
+struct Deadlines {
+    token_expiring: Option<Instant>,
+    token_expired: Option<Instant>,
+    /// Until when what is being written must have made progress.
+    written: Option<Instant>,
+    /// Until when more may join what waits.
+    linger: Option<Instant>,
+    /// When this connection goes, once the node drains.
+    leave: Option<Instant>,
+}
+
+/// What ended by itself.
+enum Done {
+    Command {
+        id: Option<String>,
+        asked: Instant,
+        outcome: Outcome,
+    },
+    Refresh {
+        id: Option<String>,
+        checked: Result<Identity, ErrorBody>,
+    },
+}
+
+/// How a connection ends.
+enum End {
+    /// We say why, and wait for the client's answer.
+    Close(Closing),
+    /// The client said so; we answer.
+    Closed { code: u16 },
+    /// The socket broke.
+    Lost,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn open(
+        stream: S,
+        read_ahead: BytesMut,
+        id: String,
+        admitted: Admitted,
+        deflate: bool,
+        node: Arc<Node>,
+    ) -> Self {
+        let now = Instant::now();
+        let outbox = Arc::new(Outbox::new(Bounds {
+            events: node.sessions.outbox_events,
+            bytes: node.sessions.outbox_bytes,
+        }));
+        let kind = admitted.kind;
+        let deadlines = Deadlines {
+            written: None,
+            linger: None,
+            leave: None,
+            ..Deadlines::of_token(&admitted.identity, now)
+        };
+        let (session, places) = Session::open(id, admitted, Arc::clone(&outbox), Arc::clone(&node), now);
+        let evicted = Arc::clone(&outbox);
+        places.seat.on_eviction(move |code, reason| {
+            evicted.close(Closing {
+                code,
+                reason: reason.into(),
+            })
+        });
+        let (reader, socket) = tokio::io::split(stream);
+        Self {
+            reader,
+            socket,
+            input: read_ahead,
+            decoder: Decoder::new(node.limits.max_message_bytes).with_deflate(deflate),
+            writer: FrameWriter::new(),
+            framing: Framing::new(&node.sessions, deflate, kind == ClientKind::V1),
+            session,
+            outbox,
+            places,
+            keepalive: Keepalive::new(node.sessions.heartbeat, now),
+            deadlines,
+            pending: FuturesUnordered::new(),
+            refreshing: false,
+            leaving: false,
+            pong: None,
+            node,
+        }
+    }
+
+    /// Runs until the end and takes leave. Returns what the end is counted as.
+    async fn run(mut self) -> Closing {
+        let closing = match self.serve().await {
+            End::Close(closing) => closing,
+            End::Closed { code } => {
+                self.leave(code, "").await;
+                return Closing {
+                    code: CloseCode::Normal,
+                    reason: format!("client said {code}").into(),
+                };
+            }
+            End::Lost => return CloseCode::Abnormal.into(),
+        };
+        let code = closing.code;
+        if matches!(code, CloseCode::TooSlow | CloseCode::HeartbeatMissed) {
+            // It does not read; only a frame that has begun must be finished for the close to be one.
+            self.writer.drop_unbegun();
+        }
+        self.leave(code.number(), &closing.reason).await;
+        closing
+    }
+
+    async fn serve(&mut self) -> End {
+        let mut shutdown = self.node.shutdown.clone();
+        let mut draining = false;
+        loop {
+            if self.leaving && self.pending.is_empty() {
+                // What is in flight ends by its own deadline.
+                self.outbox.close(CloseCode::GoingAway);
+            }
+            if let Err(end) = self.receive() {
+                return end;
+            }
+            if let Some(closing) = self.fill() {
+                return End::Close(closing);
+            }
+            let reads = self.may_receive();
+            let waits = self.writer.is_empty() && self.deadlines.linger.is_none();
+            let alarm = self.deadlines.next(&self.keepalive);
+            tokio::select! {
+                biased;
+                written = self.writer.write(&mut self.socket), if !self.writer.is_empty() => {
+                    if written.is_err() {
+                        return End::Lost;
+                    }
+                    self.deadlines.written = None;
+                }
+                () = self.outbox.ready(), if waits => {
+                    let linger = self.node.sessions.linger;
+                    self.deadlines.linger = Some(Instant::now() + linger);
+                }
+                done = next(&mut self.pending) => self.finish(done),
+                read = read(&mut self.reader, &mut self.input), if reads => match read {
+                    Ok(0) | Err(_) => return End::Lost,
+                    Ok(bytes) => {
+                        self.node.metrics.messages.bytes_received.inc_by(bytes as u64);
+                        let now = Instant::now();
+                        self.keepalive.heard(now);
+                        self.places.seat.heard(now);
+                    }
+                },
+                spread = shutdown.draining(), if !draining => {
+                    draining = true;
+                    let wait = spread.mul_f64(rand::random());
+                    self.session.draining(wait.as_millis() as u64);
+                    self.deadlines.leave = Some(Instant::now() + wait);
+                }
+                () = sleep_until(alarm) => {
+                    if let Some(closing) = self.ring(Instant::now()) {
+                        return End::Close(closing);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether there is room to act on what the client says.
+    fn may_receive(&self) -> bool {
+        !self.refreshing && !self.leaving && self.pending.len() < self.node.commands.in_flight
+    }
+
+    /// Acts on what was read, as far as there is room.
+    fn receive(&mut self) -> Result<(), End> {
+        while self.may_receive() && !self.outbox.is_closing() {
+            let refused = |error: ProtocolError| {
+                let code = CloseCode::ALL
+                    .iter()
+                    .copied()
+                    .find(|code| code.number() == error.close_code());
+                let code = code.unwrap_or(CloseCode::ProtocolError);
+                End::Close(Closing {
+                    code,
+                    reason: error.to_string().into(),
+                })
+            };
+            let Some(incoming) = self.decoder.decode(&mut self.input).map_err(refused)? else {
+                break;
+            };
+            let now = Instant::now();
+            match incoming {
+                Incoming::Text(text) => match self.session.receive(text.as_str(), now) {
+                    Next::Continue => {}
+                    Next::Ask { id, command } => {
+                        self.node.metrics.commands.in_flight.inc();
+                        let answer = self.node.backend.ask(command);
+                        let done = async move {
+                            Done::Command {
+                                id,
+                                asked: now,
+                                outcome: answer.await,
+                            }
+                        };
+                        self.pending.push(Box::pin(done));
+                    }
+                    Next::Refresh { id, token } => {
+                        self.refreshing = true;
+                        let auth = Arc::clone(&self.node.auth);
+                        let done = async move {
+                            let checked = auth
+                                .check(&token, SystemTime::now())
+                                .await
+                                .map_err(|error| error.to_body());
+                            Done::Refresh { id, checked }
+                        };
+                        self.pending.push(Box::pin(done));
+                    }
+                },
+                Incoming::Binary(_) => return Err(End::Close(CloseCode::UnsupportedData.into())),
+                Incoming::Ping(payload) => {
+                    if !self.session.charge_ping(now) {
+                        return Err(End::Close(CloseCode::PolicyViolation.into()));
+                    }
+                    self.pong = Some(pong_frame(&payload));
+                }
+                Incoming::Pong(_) => {}
+                Incoming::Close { code, .. } => {
+                    return Err(End::Closed {
+                        code: code.unwrap_or(CloseCode::Normal.number()),
+                    });
+                }
+            }
+        }
+        if self.input.is_empty() {
+            // What a burst was read into must not stay with an idle session.
+            self.input = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// Gives the writer its next batch once the last one is written. Returns why the session ends, when all
+    /// that was to be sent before is with the writer.
+    fn fill(&mut self) -> Option<Closing> {
+        if !self.writer.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        if self.deadlines.linger.is_some_and(|until| until > now) && !self.outbox.is_closing() {
+            return None;
+        }
+        self.deadlines.linger = None;
+        if let Some(pong) = self.pong.take() {
+            self.writer.push(pong);
+        }
+        let mut batch = Vec::new();
+        let closing = self.outbox.take(&mut batch, batch::MESSAGES, batch::BYTES);
+        if !batch.is_empty() {
+            if batch.iter().any(|message| message.received_at().is_some()) {
+                self.session.touched();
+            }
+            let writer = &mut self.writer;
+            self.framing
+                .write(&mut batch, &self.node.metrics, |frame| writer.push(frame));
+            self.keepalive.said(now);
+        }
+        if !self.writer.is_empty() {
+            self.node
+                .metrics
+                .messages
+                .bytes_sent
+                .inc_by(self.writer.pending_bytes() as u64);
+            self.deadlines.written = Some(now + self.node.sessions.write_deadline);
+        }
+        closing
+    }
+
+    /// Acts on what ended by itself.
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Command { id, asked, outcome } => {
+                self.node.metrics.commands.in_flight.dec();
+                self.node
+                    .metrics
+                    .commands
+                    .duration
+                    .observe(asked.elapsed().as_secs_f64());
+                self.session.answer(id.as_deref(), &outcome);
+            }
+            Done::Refresh { id, checked } => {
+                self.refreshing = false;
+                if self.session.refreshed(id.as_deref(), checked) {
+                    let of_token = Deadlines::of_token(self.session.identity(), Instant::now());
+                    self.deadlines.token_expiring = of_token.token_expiring;
+                    self.deadlines.token_expired = of_token.token_expired;
+                }
+            }
+        }
+    }
+
+    /// Acts on the clock. Returns why the session ends, where it does at once.
+    fn ring(&mut self, now: Instant) -> Option<Closing> {
+        let deadlines = &mut self.deadlines;
+        let due = |deadline: &mut Option<Instant>| deadline.take_if(|deadline| *deadline <= now).is_some();
+        if due(&mut deadlines.written) {
+            return Some(CloseCode::TooSlow.into());
+        }
+        if due(&mut deadlines.token_expired) {
+            return Some(Closing {
+                code: CloseCode::Unauthorized,
+                reason: "token expired".into(),
+            });
+        }
+        if due(&mut deadlines.token_expiring) {
+            self.session.token_expiring();
+        }
+        self.leaving |= due(&mut deadlines.leave);
+        match self.keepalive.due(now) {
+            Due::Nothing => {}
+            Due::GiveUp if self.may_receive() => return Some(CloseCode::HeartbeatMissed.into()),
+            // Nothing is read just now, so nothing could be heard.
+            Due::GiveUp => self.keepalive.heard(now),
+            Due::Probe if self.writer.is_empty() => self.writer.push(ping_frame(b"")),
+            // What waits to be written is a probe itself: it has a deadline.
+            Due::Probe => {}
+            Due::Say if self.session.kind() == ClientKind::V1 => self.session.heartbeat(),
+            Due::Say => {}
+        }
+        None
+    }
+
+    /// Says why we part, waits for the answer, and lets go of the socket.
+    async fn leave(&mut self, code: u16, reason: &str) {
+        self.writer.push(close_frame(code, reason));
+        let parting = async {
+            self.writer.write(&mut self.socket).await?;
+            self.socket.shutdown().await?;
+            // Closing with bytes unread would reset the connection, and the close frame could be lost with it.
+            loop {
+                self.input.clear();
+                if read(&mut self.reader, &mut self.input).await? == 0 {
+                    return io::Result::Ok(());
+                }
+            }
+        };
+        // Whatever comes of it, the connection is over.
+        let _ = timeout(CLOSE_GRACE, parting).await;
+    }
+}
+
+impl Deadlines {
+    fn of_token(identity: &Identity, now: Instant) -> Self {
+        let left = identity
+            .expires_at
+            .map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+        Self {
+            token_expiring: left.map(|left| now + left - EXPIRY_LEAD.min(left / 5)),
+            token_expired: left.map(|left| now + left),
+            written: None,
+            linger: None,
+            leave: None,
+        }
+    }
+
+    fn next(&self, keepalive: &Keepalive) -> Instant {
+        let deadlines = [
+            self.token_expiring,
+            self.token_expired,
+            self.written,
+            self.linger,
+            self.leave,
+        ];
+        deadlines
+            .into_iter()
+            .flatten()
+            .fold(keepalive.next(), Instant::min)
+    }
+}
+
+/// The next to end; waits for ever while there is none.
+async fn next(running: &mut FuturesUnordered<BoxFuture<'static, Done>>) -> Done {
+    match running.next().await {
+        Some(done) => done,
+        None => pending().await,
+    }
+}
+
+/// Appends what the socket has to `input`. While it has nothing, nothing is allocated for it: what is read goes
+/// through a buffer of the thread.
+async fn read<S: AsyncRead>(reader: &mut ReadHalf<S>, input: &mut BytesMut) -> io::Result<usize> {
+    poll_fn(|context| poll_read(reader, input, context)).await
+}
+
+fn poll_read<S: AsyncRead>(
+    reader: &mut ReadHalf<S>,
+    input: &mut BytesMut,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    use std::cell::RefCell;
+
+    /// As much as one read takes; a client's message is at most 64 KiB and mostly far less.
+    const CHUNK: usize = 16 << 10;
+    thread_local! {
+        static BUFFER: RefCell<Box<[u8; CHUNK]>> = RefCell::new(Box::new([0; CHUNK]));
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut filled = ReadBuf::new(&mut **buffer);
+        std::task::ready!(Pin::new(reader).poll_read(context, &mut filled))?;
+        input.extend_from_slice(filled.filled());
+        Poll::Ready(Ok(filled.filled().len()))
+    })
+}

@@ -1,0 +1,613 @@
+//! What a client says, and what that changes. No socket, no clock: text in, answers into the outbox.
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use rivulet_protocol::{
+    close::CloseCode,
+    error::{ErrorBody, ErrorCode},
+    message::{
+        self, ClientFrame, ClientRequest, Connected, Draining, Gap, GapReason, Head, PLAIN, Resumed,
+        SUBPROTOCOL, ServerMessage, SessionLimits, Subscribed, TokenTimes,
+    },
+    pattern::Pattern,
+    scalar::{SafeInteger, Timestamp},
+};
+use tokio::time::Instant;
+
+use super::{
+    Node,
+    handshake::{Admitted, Places, ResumePosition},
+};
+use crate::{
+    command::{Command, Outcome},
+    encoded::Encoded,
+    identity::Identity,
+    limits::{
+        rates::{Charge, Rates, TooManyBadMessages},
+        seats::ClientKind,
+    },
+    outbox::{Closing, Outbox},
+    router::{Interest, Position, Registration},
+};
+
+/// A live session: admitted, registered, its `connected` on the way.
+///
+/// The state before it is [`Admitted`]; the next one, a session that replays history at its own pace and then
+/// becomes this one, comes with resume.
+#[derive(Debug)]
+pub struct Session {
+    id: String,
+    identity: Identity,
+    kind: ClientKind,
+    patterns: Vec<Pattern>,
+    rates: Rates,
+    /// Whether no event was handed to the socket yet, so that the client may still set its position.
+    untouched: bool,
+    registration: Registration,
+    outbox: Arc<Outbox>,
+    node: Arc<Node>,
+}
+
+/// What the connection has to do after a client's message.
+#[derive(Debug)]
+pub enum Next {
+    /// Read on.
+    Continue,
+    /// Ask a backend; the outcome goes to [`Session::answer`].
+    Ask {
+        /// The message's id.
+        id: Option<String>,
+        /// The command.
+        command: Command,
+    },
+    /// Check a token and read nothing meanwhile; the result goes to [`Session::refreshed`].
+    Refresh {
+        /// The message's id.
+        id: Option<String>,
+        /// The token, never to be logged.
+        token: String,
+    },
+}
+
+impl Session {
+    /// Registers what was admitted: from here on its events come. What was wrong in the query is said right
+    /// after `connected`. What it takes up is the connection's to hold.
+    pub fn open(
+        id: String,
+        admitted: Admitted,
+        outbox: Arc<Outbox>,
+        node: Arc<Node>,
+        now: Instant,
+    ) -> (Self, Places) {
+        let Admitted {
+            identity,
+            kind,
+            patterns,
+            resume,
+            faults,
+            places,
+            ..
+        } = admitted;
+        let mut gap = None;
+        let mut connected = |position: &Position| {
+            let resumed = match &resume {
+                Some(asked) => {
+                    gap = missed(asked, position);
+                    gap.is_none() && position.epoch.is_some()
+                }
+                None => false,
+            };
+            let message = connected(&id, &identity, kind, &patterns, position, resumed, &node);
+            Encoded::message(&ServerMessage::Connected(message), None)
+        };
+        let interest = Interest::new(patterns.clone(), Arc::clone(&identity.events));
+        let registration = node.router.register(
+            identity.user.clone(),
+            interest,
+            Arc::clone(&outbox),
+            &mut connected,
+        );
+        if let Some(gap) = gap {
+            outbox.push_in_order(Encoded::message(&ServerMessage::Gap(gap), None));
+        }
+        let rates = Rates::new(&node.limits, now);
+        let session = Self {
+            id,
+            identity,
+            kind,
+            patterns,
+            rates,
+            untouched: true,
+            registration,
+            outbox,
+            node,
+        };
+        session.count_patterns(1);
+        for fault in faults {
+            session.error(fault, None);
+        }
+        (session, places)
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Who it is of.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Which frames it takes.
+    pub fn kind(&self) -> ClientKind {
+        self.kind
+    }
+
+    /// Notes that events were handed to the socket.
+    pub fn touched(&mut self) {
+        self.untouched = false;
+    }
+
+    /// Takes one text message.
+    pub fn receive(&mut self, text: &str, now: Instant) -> Next {
+        let ClientFrame { id, request } = ClientFrame::parse(text);
+        let outcome = request
+            .map_err(Refusal::Bad)
+            .and_then(|request| self.perform(request, id.as_deref(), now));
+        match outcome {
+            Ok(next) => next,
+            Err(refusal) => {
+                let (error, tolerated) = match refusal {
+                    Refusal::Bad(error) => (error, self.rates.bad_message(now)),
+                    Refusal::No(error) => (error, Ok(())),
+                };
+                self.error(error, id.as_deref());
+                if let Err(TooManyBadMessages) = tolerated {
+                    self.outbox.close(CloseCode::PolicyViolation);
+                }
+                Next::Continue
+            }
+        }
+    }
+
+    fn perform(
+        &mut self,
+        request: ClientRequest<'_>,
+        id: Option<&str>,
+        now: Instant,
+    ) -> Result<Next, Refusal> {
+        let (name, kind) = match &request {
+            ClientRequest::Ping => ("ping", Charge::Ping),
+            ClientRequest::Subscribe(_) => ("subscribe", Charge::Subscribe),
+            ClientRequest::Unsubscribe(_) => ("unsubscribe", Charge::Subscribe),
+            ClientRequest::Resume { .. } => ("resume", Charge::Other),
+            ClientRequest::RefreshToken(_) => ("refresh_token", Charge::Other),
+            ClientRequest::Command { name, .. } => (
+                self.node
+                    .catalog
+                    .command(name)
+                    .map_or("other", |command| &command.name),
+                Charge::Other,
+            ),
+        };
+        self.node.metrics.messages.received.of(name.to_owned()).inc();
+        self.rates.charge(kind, now).map_err(|wait| {
+            self.node.metrics.messages.rate_limited.of(name.to_owned()).inc();
+            // Rounded up to milliseconds: whoever waits that long passes.
+            let seconds = (wait.as_secs_f64() * 1000.0).ceil() / 1000.0;
+            Refusal::Bad(
+                ErrorBody::new(
+                    ErrorCode::RateLimited,
+                    format!("too many `{name}` in too short a time"),
+                )
+                .retry_after(seconds),
+            )
+        })?;
+        match request {
+            ClientRequest::Ping => {
+                self.registration.mark(|position| {
+                    Encoded::message(
+                        &ServerMessage::Pong(Head {
+                            seq: position.wire_seq(),
+                        }),
+                        id,
+                    )
+                });
+                self.sent("pong");
+            }
+            ClientRequest::Subscribe(added) => {
+                self.permit(&added)?;
+                let mut patterns = self.patterns.clone();
+                for pattern in added {
+                    if !patterns.contains(&pattern) {
+                        patterns.push(pattern);
+                    }
+                }
+                self.bound(&patterns)?;
+                self.change(patterns, ServerMessage::Subscribed, id);
+            }
+            ClientRequest::Unsubscribe(removed) => {
+                let kept = self
+                    .patterns
+                    .iter()
+                    .filter(|pattern| !removed.contains(pattern))
+                    .cloned()
+                    .collect();
+                self.change(kept, ServerMessage::Unsubscribed, id);
+            }
+            ClientRequest::Resume { stream, seq, events } => {
+                self.resume(ResumePosition { stream, seq }, events)?
+            }
+            ClientRequest::RefreshToken(token) => {
+                return Ok(Next::Refresh {
+                    id: id.map(str::to_owned),
+                    token,
+                });
+            }
+            ClientRequest::Command { name, data } => {
+                let command = self.command(&name, data.map(|data| data.get()), id, now)?;
+                return Ok(Next::Ask {
+                    id: command.id.clone(),
+                    command,
+                });
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    /// Sets patterns and position. History can't be read back yet: what lies between the asked position and
+    /// the node's is told as a gap, never passed over.
+    fn resume(&mut self, asked: ResumePosition, events: Option<Vec<Pattern>>) -> Result<(), Refusal> {
+        if !self.untouched {
+            let late = "resume comes before the first event was delivered";
+            return Err(Refusal::Bad(ErrorBody::new(ErrorCode::InvalidMessage, late)));
+        }
+        let patterns = events.unwrap_or_else(|| self.patterns.clone());
+        self.permit(&patterns)?;
+        self.bound(&patterns)?;
+        self.untouched = false;
+        self.count_patterns(-1);
+        self.patterns = patterns;
+        self.count_patterns(1);
+        let interest = Interest::new(self.patterns.clone(), Arc::clone(&self.identity.events));
+        let kind = self.kind;
+        let outbox = &self.outbox;
+        self.registration.change(interest, |position| {
+            let gap = missed(&asked, position);
+            let complete = gap.is_none();
+            if let Some(gap) = gap {
+                outbox.push_in_order(Encoded::message(&ServerMessage::Gap(gap), None));
+            }
+            let zero = SafeInteger::default();
+            let resumed = Resumed {
+                from_seq: SafeInteger::new(asked.seq).unwrap_or(zero),
+                to_seq: position.wire_seq().unwrap_or(zero),
+                complete,
+            };
+            match kind {
+                ClientKind::V1 => Encoded::message(&ServerMessage::Resumed(resumed), None),
+                // A plain client takes no `resumed`; the head tells it the same.
+                ClientKind::Plain => Encoded::message(
+                    &ServerMessage::Subscribed(subscribed(&self.patterns, position)),
+                    None,
+                ),
+            }
+        });
+        Ok(())
+    }
+
+    fn command(
+        &self,
+        name: &str,
+        data: Option<&str>,
+        id: Option<&str>,
+        now: Instant,
+    ) -> Result<Command, Refusal> {
+        let Some(spec) = self.node.catalog.command(name) else {
+            let shown: String = name.chars().take(MAX_SHOWN).collect();
+            return Err(Refusal::Bad(
+                ErrorBody::new(
+                    ErrorCode::UnknownType,
+                    format!("no message and no command is called `{shown}`"),
+                )
+                .field("type"),
+            ));
+        };
+        if !self.identity.may_ask(name) {
+            let text = format!("the token does not permit the command `{name}`");
+            return Err(Refusal::No(ErrorBody::new(ErrorCode::Forbidden, text)));
+        }
+        let Some(data) = data else {
+            return Err(Refusal::Bad(
+                ErrorBody::new(ErrorCode::InvalidMessage, "`data` is missing: it is an object").field("data"),
+            ));
+        };
+        self.node
+            .validator
+            .validate_command(name, data.as_bytes())
+            .map_err(|violation| {
+                let field = violation.field("data");
+                Refusal::Bad(ErrorBody::new(ErrorCode::InvalidMessage, violation.message).field(field))
+            })?;
+        Ok(Command {
+            name: spec.name.clone(),
+            user: self.identity.user.clone(),
+            id: id.map(str::to_owned),
+            data: Bytes::copy_from_slice(data.as_bytes()),
+            deadline: now + self.node.commands.deadline,
+        })
+    }
+
+    /// Passes on what came of a command.
+    pub fn answer(&self, id: Option<&str>, outcome: &Outcome) {
+        let metrics = &self.node.metrics;
+        match outcome {
+            Outcome::Reply(data) => {
+                metrics.commands.ended.of("reply").inc();
+                self.sent("reply");
+                self.outbox
+                    .push_overtaking(Encoded::json(&message::passed_on_json("reply", data, id)));
+            }
+            Outcome::Refused(error) => {
+                metrics.commands.ended.of("refused").inc();
+                self.sent("error");
+                self.outbox
+                    .push_overtaking(Encoded::json(&message::passed_on_json("error", error, id)));
+            }
+            Outcome::Failed(error) => {
+                metrics.commands.ended.of(error.code.clone()).inc();
+                self.error(error.clone(), id);
+            }
+        }
+    }
+
+    /// Puts a new token's identity in the place of the old one, or says why not. Returns whether it did.
+    pub fn refreshed(&mut self, id: Option<&str>, checked: Result<Identity, ErrorBody>) -> bool {
+        let identity = match checked {
+            Ok(identity) if identity.user == self.identity.user => identity,
+            Ok(_) => {
+                self.error(
+                    ErrorBody::new(ErrorCode::Forbidden, "the new token is of another user"),
+                    id,
+                );
+                return false;
+            }
+            Err(error) => {
+                self.error(error, id);
+                return false;
+            }
+        };
+        self.identity = identity;
+        if let Some(times) = token_times(&self.identity) {
+            self.sent("token_refreshed");
+            self.outbox
+                .push_overtaking(Encoded::message(&ServerMessage::TokenRefreshed(times), id));
+        }
+        let kept: Vec<_> = self
+            .patterns
+            .iter()
+            .filter(|pattern| self.may_subscribe(pattern))
+            .cloned()
+            .collect();
+        if kept.len() < self.patterns.len() {
+            self.change(kept, ServerMessage::Subscribed, None);
+        } else {
+            // The bare `*` means what the new token permits.
+            let interest = Interest::new(kept, Arc::clone(&self.identity.events));
+            self.registration.permit(interest);
+        }
+        true
+    }
+
+    /// Charges a WebSocket ping, which costs what a `ping` costs. Returns whether it is tolerated.
+    pub fn charge_ping(&self, now: Instant) -> bool {
+        self.rates.charge(Charge::Ping, now).is_ok() || self.rates.bad_message(now).is_ok()
+    }
+
+    /// Says that the token ends soon.
+    pub fn token_expiring(&self) {
+        if let Some(times) = token_times(&self.identity) {
+            self.sent("token_expiring");
+            self.outbox
+                .push_overtaking(Encoded::message(&ServerMessage::TokenExpiring(times), None));
+        }
+    }
+
+    /// Says that nothing came, and up to where.
+    pub fn heartbeat(&self) {
+        self.sent("heartbeat");
+        self.registration.mark(|position| {
+            Encoded::message(
+                &ServerMessage::Heartbeat(Head {
+                    seq: position.wire_seq(),
+                }),
+                None,
+            )
+        });
+    }
+
+    /// Says that this node is going away.
+    pub fn draining(&self, reconnect_after_ms: u64) {
+        self.sent("draining");
+        self.registration.mark(|position| {
+            let draining = Draining {
+                reconnect_after_ms: SafeInteger::new(reconnect_after_ms).unwrap_or_default(),
+                stream: position.epoch.as_deref().map(str::to_owned),
+                seq: position.wire_seq(),
+            };
+            Encoded::message(&ServerMessage::Draining(draining), None)
+        });
+    }
+
+    /// Ends the session.
+    pub fn close(&self, closing: impl Into<Closing>) {
+        self.outbox.close(closing);
+    }
+
+    /// Refuses patterns that the token does not permit. The name of a frame of the router's is no event type,
+    /// so asking for it gives nothing away: plain clients subscribe to whatever they have a handler for.
+    fn permit(&self, patterns: &[Pattern]) -> Result<(), Refusal> {
+        match patterns
+            .iter()
+            .enumerate()
+            .find(|(_, pattern)| !self.may_subscribe(pattern))
+        {
+            None => Ok(()),
+            Some((index, pattern)) => Err(Refusal::No(
+                ErrorBody::new(
+                    ErrorCode::Forbidden,
+                    format!("the token does not permit `{pattern}`"),
+                )
+                .field(format!("events[{index}]")),
+            )),
+        }
+    }
+
+    fn may_subscribe(&self, pattern: &Pattern) -> bool {
+        message::is_frame_name(pattern.as_str()) || self.identity.may_subscribe(pattern)
+    }
+
+    fn bound(&self, patterns: &[Pattern]) -> Result<(), Refusal> {
+        let most = self.node.limits.max_patterns;
+        if patterns.len() <= most {
+            return Ok(());
+        }
+        let text = format!("a session holds at most {most} patterns");
+        Err(Refusal::No(
+            ErrorBody::new(ErrorCode::TooManyPatterns, text).field("events"),
+        ))
+    }
+
+    /// Puts other patterns in force and says so, in order with events.
+    fn change(&mut self, patterns: Vec<Pattern>, message: fn(Subscribed) -> ServerMessage, id: Option<&str>) {
+        self.count_patterns(-1);
+        self.patterns = patterns;
+        self.count_patterns(1);
+        let interest = Interest::new(self.patterns.clone(), Arc::clone(&self.identity.events));
+        self.registration.change(interest, |position| {
+            Encoded::message(&message(subscribed(&self.patterns, position)), id)
+        });
+        self.sent("subscribed");
+    }
+
+    fn error(&self, error: ErrorBody, id: Option<&str>) {
+        self.sent("error");
+        self.node.metrics.messages.errors.of(error.code.clone()).inc();
+        self.outbox
+            .push_overtaking(Encoded::message(&ServerMessage::Error(error), id));
+    }
+
+    fn sent(&self, frame_type: &'static str) {
+        self.node.metrics.messages.sent.of(frame_type).inc();
+    }
+
+    fn count_patterns(&self, sign: i64) {
+        for pattern in &self.patterns {
+            let family = pattern.as_str().split('.').next().unwrap_or_default();
+            let known = self
+                .node
+                .catalog
+                .families()
+                .iter()
+                .find(|known| known.name == family);
+            let label = match family {
+                "*" | ">" => "*".to_owned(),
+                _ => known.map_or("other", |family| &family.name).to_owned(),
+            };
+            self.node.metrics.messages.subscriptions.of(label).inc_by(sign);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.count_patterns(-1);
+    }
+}
+
+/// The most characters of a client's own text that an error repeats.
+const MAX_SHOWN: usize = 64;
+
+/// Why a message came to nothing, and what that counts for.
+enum Refusal {
+    /// The message is bad or one too many; more than a few of either a minute end the session.
+    Bad(ErrorBody),
+    /// The message is well-formed, the answer is no.
+    No(ErrorBody),
+}
+
+/// What lies between the position that a client asks for and the node's. `None`: nothing does.
+fn missed(asked: &ResumePosition, position: &Position) -> Option<Gap> {
+    let (stream, seq) = (position.epoch.as_deref()?, position.seq?);
+    let reason = if asked.stream != stream {
+        GapReason::EpochChanged
+    } else if asked.seq > seq {
+        GapReason::FutureSeq
+    } else if asked.seq < seq {
+        GapReason::Evicted
+    } else {
+        return None;
+    };
+    Some(Gap {
+        stream: stream.to_owned(),
+        from_seq: SafeInteger::new(asked.seq).unwrap_or_default(),
+        to_seq: SafeInteger::new(seq).unwrap_or_default(),
+        reason,
+    })
+}
+
+fn subscribed(patterns: &[Pattern], position: &Position) -> Subscribed {
+    Subscribed {
+        events: patterns.iter().map(Pattern::to_string).collect(),
+        seq: position.wire_seq(),
+    }
+}
+
+fn connected(
+    session_id: &str,
+    identity: &Identity,
+    kind: ClientKind,
+    patterns: &[Pattern],
+    position: &Position,
+    resumed: bool,
+    node: &Node,
+) -> Connected {
+    let times = token_times(identity);
+    let size = |size: usize| SafeInteger::new(size as u64).unwrap_or_default();
+    Connected {
+        status: "ready".into(),
+        user_id: identity.user.to_string(),
+        session_id: session_id.to_owned(),
+        protocol: match kind {
+            ClientKind::V1 => SUBPROTOCOL,
+            ClientKind::Plain => PLAIN,
+        }
+        .into(),
+        server: concat!("rivulet/", env!("CARGO_PKG_VERSION")).into(),
+        heartbeat_ms: size(node.sessions.heartbeat.as_millis() as usize),
+        token_expires_at: times.map(|times| times.expires_at),
+        token_expires_in_ms: times.map(|times| times.expires_in_ms),
+        events: patterns.iter().map(Pattern::to_string).collect(),
+        durable: position.epoch.is_some(),
+        stream: position.epoch.as_deref().map(str::to_owned),
+        seq: position.wire_seq(),
+        oldest_seq: position.oldest.and_then(SafeInteger::new),
+        resumed,
+        limits: SessionLimits {
+            max_message_bytes: size(node.limits.max_message_bytes),
+            max_patterns: size(node.limits.max_patterns),
+        },
+    }
+}
+
+/// When the identity's token ends; `None` for one without an end.
+fn token_times(identity: &Identity) -> Option<TokenTimes> {
+    let end = identity.expires_at?;
+    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    Some(TokenTimes {
+        expires_at: Timestamp::new(jiff::Timestamp::try_from(end).ok()?),
+        expires_in_ms: SafeInteger::new(left.as_millis() as u64)?,
+    })
+}

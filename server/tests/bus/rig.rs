@@ -1,0 +1,272 @@
+//! A bus whose sink writes down what it gets.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rivulet::{
+    bus::{
+        Bus, BusError, FeedState, Sink,
+        source::{Check, Rejection, Rule},
+    },
+    config::*,
+    event::{Audience, Event},
+    metrics::Metrics,
+};
+use rivulet_protocol::message::Gap;
+use tokio::{sync::mpsc, time::timeout};
+
+/// How long anything may take before a test gives up; nothing is measured by it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a sink was told, in a line each.
+pub(crate) struct Sunk(mpsc::UnboundedSender<String>, Mutex<u64>);
+
+impl Sink for Sunk {
+    fn open(&self, epoch: &str, head: u64) {
+        *self.1.lock().unwrap() = head;
+        let name = epoch.split_once('@').unwrap().0;
+        let _ = self.0.send(format!("open {name} {head}"));
+    }
+
+    fn dispatch(&self, event: &Event) -> usize {
+        if let Some(seq) = event.seq {
+            self.rise(seq);
+        }
+        let audience = match &event.audience {
+            Audience::Everyone => "everyone".to_owned(),
+            Audience::Users(users) => users
+                .iter()
+                .map(|user| user.as_str())
+                .collect::<Vec<_>>()
+                .join(","),
+        };
+        let seq = event.seq.map_or("-".to_owned(), |seq| seq.to_string());
+        let data = std::str::from_utf8(&event.data).unwrap();
+        let _ = self
+            .0
+            .send(format!("{seq} {} {audience} {data}", event.event_type));
+        1
+    }
+
+    fn advance(&self, seq: u64) {
+        self.rise(seq);
+        let _ = self.0.send(format!("{seq} passed"));
+    }
+
+    fn gap(&self, gap: Gap) {
+        *self.1.lock().unwrap() = gap.to_seq.get();
+        let reason = serde_json::to_string(&gap.reason).unwrap();
+        let _ = self.0.send(format!(
+            "gap {} {} {reason}",
+            gap.from_seq.get(),
+            gap.to_seq.get()
+        ));
+    }
+}
+
+impl Sunk {
+    fn rise(&self, seq: u64) {
+        let mut last = self.1.lock().unwrap();
+        assert!(seq > *last, "{seq} after {last}: a cursor is one number");
+        *last = seq;
+    }
+}
+
+/// A bus, and what it brings.
+pub(crate) struct Rig {
+    pub(crate) bus: Bus,
+    pub(crate) metrics: Arc<Metrics>,
+    told: mpsc::UnboundedReceiver<String>,
+}
+
+impl Rig {
+    /// With an open feed.
+    pub(crate) async fn open(config: &Config) -> Self {
+        Self::try_open(config).await.unwrap()
+    }
+
+    pub(crate) async fn try_open(config: &Config) -> Result<Self, BusError> {
+        let (rig, opening) = Self::begin(config).await?;
+        timeout(PATIENCE, opening).await.expect("the feed opens")?;
+        Ok(rig)
+    }
+
+    /// Without waiting for NATS.
+    pub(crate) async fn begin(config: &Config) -> Result<(Self, rivulet::bus::Opening), BusError> {
+        let (sender, told) = mpsc::unbounded_channel();
+        let metrics = Arc::new(Metrics::new(["blob.created"]));
+        let sink = Arc::new(Sunk(sender, Mutex::new(0)));
+        let (bus, opening) = Bus::start(config, check(), sink, Arc::clone(&metrics)).await?;
+        Ok((Self { bus, metrics, told }, opening))
+    }
+
+    /// What the sink is told next.
+    pub(crate) async fn next(&mut self) -> String {
+        timeout(PATIENCE, self.told.recv())
+            .await
+            .expect("the sink is told something")
+            .expect("the bus lives")
+    }
+
+    /// Waits for a state of the feed.
+    pub(crate) async fn until(&self, what: &str, is: impl Fn(&FeedState) -> bool) -> FeedState {
+        let mut feed = self.bus.feed();
+        let state = timeout(PATIENCE, feed.wait_for(|state| is(state))).await;
+        state
+            .unwrap_or_else(|_| panic!("the feed never became {what}"))
+            .unwrap()
+            .clone()
+    }
+
+    pub(crate) fn metric(&self, line: &str) -> bool {
+        let text = self.metrics.to_text();
+        text.lines().any(|found| found == line)
+    }
+}
+
+/// `{"bad":…}` is of no schema.
+fn check() -> Arc<Check> {
+    Arc::new(|_, data| match std::str::from_utf8(data) {
+        Ok(text) if text.contains("\"bad\"") => Err(Rejection::new(
+            Rule::Schema("required".into()),
+            "/blob_id",
+            "`blob_id` is missing",
+        )),
+        _ => Ok(()),
+    })
+}
+
+/// A publisher's JetStream context.
+pub(crate) async fn publish(client: &async_nats::Client, subject: &str, payload: &str) -> u64 {
+    publish_with(client, subject, &[], payload).await
+}
+
+pub(crate) async fn publish_with(
+    client: &async_nats::Client,
+    subject: &str,
+    headers: &[(&str, &str)],
+    payload: &str,
+) -> u64 {
+    let mut map = async_nats::HeaderMap::new();
+    for (name, value) in headers {
+        map.append(*name, *value);
+    }
+    async_nats::jetstream::new(client.clone())
+        .publish_with_headers(
+            subject.to_owned(),
+            map,
+            Bytes::copy_from_slice(payload.as_bytes()),
+        )
+        .await
+        .unwrap()
+        .await
+        .unwrap()
+        .sequence
+}
+
+pub(crate) fn source(subject: &str, durable: bool) -> Source {
+    Source {
+        subject: subject.to_owned(),
+        durable,
+        event_type: TypeFrom::Subject { tokens: 2 },
+        type_prefix: None,
+        data: DataFrom::Payload,
+        audience: AudienceFrom::Auto,
+        validate: Validation::Reject,
+    }
+}
+
+/// A configuration for the servers at `urls`; none: a nats-server of the router's own.
+pub(crate) fn config(urls: &[String], data_dir: &Path) -> Config {
+    let rate = Rate {
+        burst: 1,
+        per_second: 1,
+    };
+    let address: SocketAddr = ([127, 0, 0, 1], 0).into();
+    Config {
+        dev: true,
+        listen: address,
+        admin_listen: None,
+        data_dir: data_dir.to_owned(),
+        nats: Nats {
+            urls: urls.to_vec(),
+            credentials: NatsCredentials::None,
+            tls: NatsTls::default(),
+            jetstream_domain: None,
+            server_binary: Some(crate::nats::program()),
+        },
+        stream: Stream {
+            name: "RIVULET".to_owned(),
+            replicas: None,
+            max_age: Duration::from_secs(86_400),
+            max_bytes: Some(64 << 20),
+            duplicate_window: Duration::from_secs(120),
+            manage: false,
+            republish_prefix: "rivulet.live".to_owned(),
+        },
+        sources: vec![source("blob.>", true), source("processor.>", true)],
+        auth: Auth {
+            keys: Vec::new(),
+            jwks_url: None,
+            jwks_algorithms: Vec::new(),
+            jwks_refresh: Duration::from_secs(60),
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            user_claim: "sub".to_owned(),
+            expiry_leeway: Duration::ZERO,
+            not_before_leeway: Duration::ZERO,
+        },
+        roles: BTreeMap::new(),
+        default_role: "user".to_owned(),
+        edge: Edge {
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            header_timeout: Duration::from_secs(5),
+            max_header_bytes: 16_384,
+            max_pending_handshakes: 100,
+            max_connections: 100,
+        },
+        limits: Limits {
+            devices_per_user: 0,
+            connections_per_address: 0,
+            handshakes_per_address: 0,
+            max_patterns: 100,
+            max_message_bytes: 65_536,
+            bad_messages_per_minute: 10,
+            ping: rate,
+            subscribe: rate,
+            other: rate,
+        },
+        sessions: Sessions {
+            heartbeat: Duration::from_secs(25),
+            default_patterns: Vec::new(),
+            outbox_events: 1_000,
+            outbox_bytes: 1 << 20,
+            max_event_bytes: 256 << 10,
+            linger: Duration::ZERO,
+            write_deadline: Duration::from_secs(10),
+            compression: false,
+            compression_threshold: 1_024,
+            compression_level: 1,
+        },
+        commands: Commands {
+            deadline: Duration::from_secs(10),
+            in_flight: 16,
+            remember: Duration::from_secs(600),
+        },
+        drain: Drain {
+            spread: Duration::ZERO,
+            grace: Duration::ZERO,
+        },
+        log: Log {
+            filter: "info".to_owned(),
+            format: LogFormat::Human,
+        },
+    }
+}
