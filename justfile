@@ -12,7 +12,7 @@ default:
 [group('see it')]
 [no-exit-message]
 demo *arguments: (_need "rust" "python" "nats")
-    @.tools/python/bin/python examples/demo "$@"
+    @exec .tools/python/bin/python examples/demo "$@"
 
 # Run the router from this tree in development mode, with its own NATS; arguments go to `rivulet serve`
 [group('see it')]

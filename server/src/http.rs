@@ -22,7 +22,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -261,19 +261,23 @@ async fn serve(
         request.extensions_mut().insert(entry.clone());
         let routes = routes.clone();
         async move {
-            Ok::<_, Infallible>(
-                routes
-                    .oneshot(request)
-                    .await
-                    .unwrap_or_else(|never| match never {}),
-            )
+            let mut response = routes
+                .oneshot(request)
+                .await
+                .unwrap_or_else(|never| match never {});
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // One request a socket. (hyper's own switch for that would refuse upgrades too.)
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(edge.header_timeout)
         .max_buf_size(edge.max_header_bytes)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     match timeout(2 * edge.header_timeout, connection).await {

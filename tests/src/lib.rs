@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod nats;
+pub mod publish;
 pub mod router;
 pub mod token;
 

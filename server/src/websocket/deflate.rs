@@ -55,22 +55,23 @@ pub(super) fn deflate<T>(message: &[u8], level: u32, take: impl FnOnce(&[u8]) ->
         } = slot.get_or_insert_with(|| Deflater::new(level));
         compress.reset();
         scratch.clear();
-        // Room for the worst case, 9 bits a byte, though what doesn't shrink is thrown away: zlib-rs 0.6.8 keeps
-        // its place in a buffer that was not drained over a reset, and panics in the next large message.
-        let room = message.len() + message.len() / 8 + 64;
+        // What fills all this room is not smaller than the message; what leaves a byte free was flushed whole.
+        let room = message.len() + FLUSH_TAIL.len();
         scratch.reserve_exact(room);
         let flushed = compress
             .compress_vec(message, scratch, FlushCompress::Sync)
             .is_ok();
-        let drained = flushed && scratch.len() < room;
-        let compressed = scratch.strip_suffix(&FLUSH_TAIL).filter(|_| drained);
-        let taken = compressed
-            .filter(|compressed| compressed.len() < message.len())
-            .map(take);
+        let taken = if flushed && scratch.len() < room {
+            scratch.strip_suffix(&FLUSH_TAIL).map(take)
+        } else {
+            None
+        };
         if scratch.capacity() > SCRATCH_BYTES {
             *scratch = Vec::new();
         }
-        if !drained {
+        // Over a reset, zlib-rs 0.6.8 keeps its place in output that found no room, and panics in the next large
+        // message. Making a new compressor costs less than a microsecond more than resetting one.
+        if taken.is_none() {
             *slot = None;
         }
         taken

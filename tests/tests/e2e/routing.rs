@@ -1,0 +1,29 @@
+//! An event reaches the sessions of its user that want it, in order, once, and nobody else.
+
+use rivulet_tests::{nats::Nats, publish::Publish, router::Router};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_plain_client_gets_one_object_a_frame() {
+    let nats = Nats::start().await;
+    let router = Router::start(&nats).await;
+    let publish = Publish::on(&nats).await;
+    let mut client = router.plain("ada").open().await;
+    let connected = client.expect("connected").await;
+    assert_eq!(connected["data"]["user_id"], "ada");
+    assert_eq!(connected["data"]["durable"], true);
+    client
+        .send(json!({ "type": "subscribe", "events": ["blob.created"], "id": "1" }))
+        .await;
+    let subscribed = client.expect("subscribed").await;
+    assert_eq!(subscribed["data"]["events"], json!(["blob.created"]));
+    assert_eq!(subscribed["id"], "1");
+
+    let data = r#"{"zeta": 1.0, "blob_id":"b1","user_id":"ada","processor_id":"p","schema_id":"s","preview":"caf\u00e9","created_at":"2026-01-01T00:00:00Z","big":12345678901234567890}"#;
+    let seq = publish.raw("blob.created", data).await;
+    let event = client.expect("blob.created").await;
+    assert_eq!(event["seq"], seq);
+    assert_eq!(event["data"]["blob_id"], "b1");
+    assert!(event["time"].is_string());
+    assert_eq!(client.frames, 3);
+}
