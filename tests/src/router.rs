@@ -69,7 +69,7 @@ impl Setup {
     pub async fn launch(self) -> Router {
         let config =
             Config::load(&self.inputs, Purpose::Router).unwrap_or_else(|problems| panic!("{problems}"));
-        let listeners = rivulet::Listeners::bind(&config).await.expect("free ports");
+        let listeners = rivulet::Listeners::bind(&config).expect("free ports");
         let (address, admin) = (
             listeners.address(),
             listeners.admin_address().expect("an admin listener"),
