@@ -41,7 +41,7 @@ use self::{
 };
 pub use self::{
     permissions::permissions,
-    publish::{Published, Publisher, Rejections},
+    publish::{Published, Publisher, Rejections, rehearse},
     rejected::Rejected,
 };
 use crate::{command::Backend, config::Config, event::Event, metrics::Metrics, router::Router};

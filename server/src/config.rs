@@ -72,6 +72,11 @@ impl Config {
     }
 }
 
+/// Reads a duration as the configuration writes it: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
+pub fn duration(text: &str) -> Option<Duration> {
+    text.parse().ok().map(scalar::Span::duration)
+}
+
 /// A secret: never in a log, not even by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);

@@ -11,6 +11,7 @@ use super::{
     connect::{Endpoint, Link, Purpose},
     local_server::read_credentials,
     rejected::{PREFIX, Rejected},
+    source::{Check, Reading, Rejection, Rule, Sources},
 };
 use crate::config;
 
@@ -62,16 +63,7 @@ impl Publisher {
             subject: subject.to_owned(),
             fault,
         };
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            let name: async_nats::HeaderName = name
-                .parse()
-                .map_err(|_| failed(format!("`{name}` is not a header name")))?;
-            let value: async_nats::HeaderValue = value
-                .parse()
-                .map_err(|_| failed("a header's value is one line".to_owned()))?;
-            map.append(name, value);
-        }
+        let map = header_map(headers).map_err(failed)?;
         let publish = async {
             let acknowledgement = self
                 .link
@@ -91,6 +83,35 @@ impl Publisher {
             Err(fault) => Err(failed(fault.to_string())),
         }
     }
+}
+
+/// What a router with these sources would make of a message, without sending it.
+///
+/// # Errors
+/// The rule that it would break.
+pub fn rehearse(
+    sources: &Sources,
+    subject: &str,
+    headers: &[(&str, &str)],
+    payload: &Bytes,
+    check: &Check,
+) -> Result<Reading, Rejection> {
+    let headers = header_map(headers).map_err(|fault| Rejection::new(Rule::Audience, "", fault))?;
+    sources.read(subject, Some(&headers), payload, check)
+}
+
+fn header_map(headers: &[(&str, &str)]) -> Result<HeaderMap, String> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name: async_nats::HeaderName = name
+            .parse()
+            .map_err(|_| format!("`{name}` is not a header name"))?;
+        let value: async_nats::HeaderValue = value
+            .parse()
+            .map_err(|_| "a header's value is one line".to_owned())?;
+        map.append(name, value);
+    }
+    Ok(map)
 }
 
 /// Rejected events, as they come.

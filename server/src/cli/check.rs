@@ -1,0 +1,131 @@
+//! `rivulet check`: check the configuration and start nothing.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use rivulet::{
+    bus,
+    config::{AudienceFrom, Config, Key, NatsCredentials, Source},
+};
+
+use super::{Failure, print, serve::RouterSettings};
+
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Check {
+    /// Print the least NATS permissions of a router with this configuration
+    #[arg(long)]
+    permissions: bool,
+    #[command(flatten)]
+    router: RouterSettings,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  rivulet check --config rivulet.toml
+  RIVULET_LISTEN=0.0.0.0:8010 RIVULET_JWKS_URL=https://login.example/jwks rivulet check
+  rivulet check --config rivulet.toml --permissions >> nats-server.conf
+
+Exits 1 if anything is wrong, with every problem on standard error: where it stands, and what is allowed.";
+
+impl Check {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let config = match self.router.load() {
+            // That it is wrong is this command's answer, not its misuse.
+            Err(Failure::Configuration(problems)) => return Err(Failure::other(problems)),
+            result => result?,
+        };
+        if self.permissions {
+            print(bus::permissions(&config).trim_end())?;
+        } else {
+            print(summary(&config).trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// What a router with this configuration does, in a few lines.
+fn summary(config: &Config) -> String {
+    let mut text = "The configuration is good.\n\n".to_owned();
+    let mut line = |name: &str, what: String| {
+        let _ = writeln!(text, "  {name:<9} {what}");
+    };
+    let listen = config.listen;
+    line(
+        "clients",
+        format!(
+            "ws://{listen}/api/v1/ws{}",
+            if config.dev { ", development" } else { "" }
+        ),
+    );
+    line(
+        "admin",
+        config
+            .admin_listen
+            .map_or("off".to_owned(), |address| format!("http://{address}/health")),
+    );
+    line("NATS", nats(config));
+    let stream = &config.stream;
+    line(
+        "stream",
+        format!("{}, {} h", stream.name, stream.max_age.as_secs() / 3600),
+    );
+    for source in &config.sources {
+        line("source", self::source(source));
+    }
+    for key in &config.auth.keys {
+        line(
+            "key",
+            match key {
+                Key::Secret { algorithms, .. } => format!("a secret, {algorithms:?}"),
+                Key::Pem { algorithms, .. } => format!("a public key, {algorithms:?}"),
+            },
+        );
+    }
+    if let Some(url) = &config.auth.jwks_url {
+        line(
+            "key",
+            format!("those of {url}, {:?}", config.auth.jwks_algorithms),
+        );
+    }
+    for name in config.roles.keys() {
+        line(
+            "role",
+            format!(
+                "{name}{}",
+                if *name == config.default_role {
+                    ", by default"
+                } else {
+                    ""
+                }
+            ),
+        );
+    }
+    text
+}
+
+fn nats(config: &Config) -> String {
+    if config.nats.urls.is_empty() {
+        return format!("a nats-server of its own, in {}", config.data_dir.display());
+    }
+    let identity = match &config.nats.credentials {
+        NatsCredentials::None => "without credentials".to_owned(),
+        NatsCredentials::File(path) => format!("with {}", path.display()),
+        NatsCredentials::Nkey(_) => "with an nkey".to_owned(),
+        NatsCredentials::Password { user, .. } => format!("as {user}"),
+        NatsCredentials::Token(_) => "with a token".to_owned(),
+    };
+    format!("{} {identity}", config.nats.urls.join(", "))
+}
+
+fn source(source: &Source) -> String {
+    let kept = if source.durable { "durable" } else { "core" };
+    let audience = match source.audience {
+        AudienceFrom::Token(index) => format!("token {index}"),
+        AudienceFrom::Header => "header".to_owned(),
+        AudienceFrom::Payload => "payload".to_owned(),
+        AudienceFrom::Everyone => "everyone".to_owned(),
+        AudienceFrom::Auto => "header, else payload".to_owned(),
+    };
+    format!("{}, {kept}, audience: {audience}", source.subject)
+}
