@@ -7,23 +7,23 @@ use tokio::net::TcpStream;
 use crate::rig::{Edge, soon};
 
 /// The headers that make a request a WebSocket handshake (RFC 6455, section 1.3).
-pub const WEBSOCKET: &str = "Host: rivulet.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub(crate) const WEBSOCKET: &str = "Host: rivulet.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// A socket.
-pub struct Socket(pub TcpStream);
+pub(crate) struct Socket(pub(crate) TcpStream);
 
 /// The head of an answer, and what came with it.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
     /// Bytes behind the head.
-    pub rest: Vec<u8>,
+    pub(crate) rest: Vec<u8>,
 }
 
 impl Socket {
-    pub async fn connect(edge: &Edge) -> Self {
+    pub(crate) async fn connect(edge: &Edge) -> Self {
         Self(
             soon("a connection", TcpStream::connect(edge.address))
                 .await
@@ -31,14 +31,14 @@ impl Socket {
         )
     }
 
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         soon("room to write", self.0.write_all(bytes.as_ref()))
             .await
             .unwrap();
     }
 
     /// Reads up to the end of an answer's head.
-    pub async fn answer(&mut self) -> Answer {
+    pub(crate) async fn answer(&mut self) -> Answer {
         let mut read = Vec::new();
         let end = loop {
             if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -59,14 +59,14 @@ impl Socket {
     }
 
     /// Reads all that comes until the other side ends, however it does.
-    pub async fn rest(&mut self) -> Vec<u8> {
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = soon("the end", self.0.read_to_end(&mut rest)).await;
         rest
     }
 
     /// Reads one frame of the router: its opcode and its payload.
-    pub async fn frame(&mut self, read: &mut Vec<u8>) -> (u8, Vec<u8>) {
+    pub(crate) async fn frame(&mut self, read: &mut Vec<u8>) -> (u8, Vec<u8>) {
         loop {
             if let Some((opcode, payload, length)) = frame(read) {
                 read.drain(..length);
@@ -80,7 +80,7 @@ impl Socket {
 
 impl Answer {
     /// The value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (known, value) = line.split_once(':')?;
             known.eq_ignore_ascii_case(name).then_some(value.trim())
@@ -89,7 +89,7 @@ impl Answer {
 }
 
 /// Sends a handshake with these headers on top, to this path. Returns the answer.
-pub async fn open(edge: &Edge, path: &str, more: &str) -> (Socket, Answer) {
+pub(crate) async fn open(edge: &Edge, path: &str, more: &str) -> (Socket, Answer) {
     let mut socket = Socket::connect(edge).await;
     socket
         .send(format!("GET {path} HTTP/1.1\r\n{WEBSOCKET}{more}\r\n"))
@@ -99,7 +99,7 @@ pub async fn open(edge: &Edge, path: &str, more: &str) -> (Socket, Answer) {
 }
 
 /// Sends a handshake that is refused by HTTP. Returns the answer and its problem document.
-pub async fn refused(edge: &Edge, path: &str, more: &str) -> (Answer, Value) {
+pub(crate) async fn refused(edge: &Edge, path: &str, more: &str) -> (Answer, Value) {
     let (mut socket, answer) = open(edge, path, more).await;
     let body = [answer.rest.clone(), socket.rest().await].concat();
     assert_eq!(
@@ -113,7 +113,7 @@ pub async fn refused(edge: &Edge, path: &str, more: &str) -> (Answer, Value) {
 }
 
 /// Opens a session and reads `connected`; what else came is beside it.
-pub async fn session(edge: &Edge, path: &str, more: &str) -> (Socket, Vec<u8>, Value) {
+pub(crate) async fn session(edge: &Edge, path: &str, more: &str) -> (Socket, Vec<u8>, Value) {
     let (mut socket, answer) = open(edge, path, more).await;
     assert_eq!(answer.status, 101, "{answer:?}");
     let mut read = answer.rest;
@@ -123,14 +123,14 @@ pub async fn session(edge: &Edge, path: &str, more: &str) -> (Socket, Vec<u8>, V
 }
 
 /// Reads one message.
-pub async fn message(socket: &mut Socket, read: &mut Vec<u8>) -> Value {
+pub(crate) async fn message(socket: &mut Socket, read: &mut Vec<u8>) -> Value {
     let (opcode, payload) = socket.frame(read).await;
     assert_eq!(opcode, 1, "{:?}", String::from_utf8_lossy(&payload));
     serde_json::from_slice(&payload).unwrap()
 }
 
 /// Reads the close. Returns code and reason.
-pub async fn closed(socket: &mut Socket, read: &mut Vec<u8>) -> (u16, String) {
+pub(crate) async fn closed(socket: &mut Socket, read: &mut Vec<u8>) -> (u16, String) {
     let (opcode, payload) = socket.frame(read).await;
     assert_eq!(opcode, 8, "{:?}", String::from_utf8_lossy(&payload));
     let code = u16::from_be_bytes([payload[0], payload[1]]);
@@ -138,7 +138,7 @@ pub async fn closed(socket: &mut Socket, read: &mut Vec<u8>) -> (u16, String) {
 }
 
 /// A client's text frame, with the mask that a client needs (RFC 6455, section 5.3).
-pub fn text(payload: &str) -> Vec<u8> {
+pub(crate) fn text(payload: &str) -> Vec<u8> {
     assert!(payload.len() < 126);
     let mask = [1_u8, 2, 3, 4];
     let masked = payload

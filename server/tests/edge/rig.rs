@@ -31,14 +31,14 @@ const SECRET: &str = "a secret of thirty-two bytes, at least";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for what must come.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future)
         .await
         .unwrap_or_else(|_| panic!("{what} never came"))
 }
 
 /// A token of this user, with these claims on top.
-pub fn token_with(user: &str, more: Value) -> String {
+pub(crate) fn token_with(user: &str, more: Value) -> String {
     let mut claims = json!({"sub": user, "exp": 4_000_000_000_u64});
     claims
         .as_object_mut()
@@ -49,22 +49,22 @@ pub fn token_with(user: &str, more: Value) -> String {
 }
 
 /// A token of this user.
-pub fn token(user: &str) -> String {
+pub(crate) fn token(user: &str) -> String {
     token_with(user, json!({}))
 }
 
 /// A running edge; ended when dropped.
-pub struct Edge {
-    pub address: SocketAddr,
-    pub door: Arc<Door>,
-    pub drain: Drain,
+pub(crate) struct Edge {
+    pub(crate) address: SocketAddr,
+    pub(crate) door: Arc<Door>,
+    pub(crate) drain: Drain,
     feed: watch::Sender<FeedState>,
     task: JoinHandle<()>,
 }
 
 impl Edge {
     /// With these keys of the configuration.
-    pub async fn start(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let mut inputs = Inputs::default().set("jwt_secret", SECRET);
         for (key, value) in settings {
             inputs = inputs.set(key, value);
@@ -125,27 +125,27 @@ impl Edge {
         }
     }
 
-    pub fn router(&self) -> &Router {
+    pub(crate) fn router(&self) -> &Router {
         &self.door.node.router
     }
 
     /// The node falls behind, or catches up.
-    pub fn is_current(&self, current: bool) {
+    pub(crate) fn is_current(&self, current: bool) {
         self.feed.send_modify(|feed| feed.current = current);
     }
 
     /// How many sockets were dropped for this reason.
-    pub fn dropped(&self, reason: &'static str) -> u64 {
+    pub(crate) fn dropped(&self, reason: &'static str) -> u64 {
         self.door.node.metrics.connections.dropped.of(reason).get()
     }
 
     /// How many handshakes are under way.
-    pub fn pending(&self) -> i64 {
+    pub(crate) fn pending(&self) -> i64 {
         self.door.node.metrics.connections.pending.get()
     }
 
     /// Waits until something is so.
-    pub async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
         soon(what, async {
             while !so(self) {
                 sleep(Duration::from_millis(1)).await;
