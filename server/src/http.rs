@@ -5,12 +5,16 @@
 //!
 //! **What a stranger can make grow**, and its bound: sockets (`edge.max_connections`), sockets that are not yet
 //! sessions (`edge.max_pending_handshakes`), bytes of a request's headers (`edge.max_header_bytes`). Beyond the
-//! first two a socket is dropped and counted; beyond the third the answer is 431.
+//! first the newcomer is dropped, beyond the second the oldest yields to it, both counted; beyond the third the
+//! answer is 431. Addresses that came and went are forgotten by and by.
 
+mod pending;
+mod problem;
 mod upgrade;
 
 use std::{
     convert::Infallible,
+    io,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -32,11 +36,15 @@ use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use self::{
+    pending::{Pending, Place},
+    problem::Problem,
+};
 use crate::{
     bus::FeedState, config, connection::handshake::Door, metrics::Metrics, router::Router as Sessions,
     shutdown::Shutdown,
@@ -46,6 +54,8 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The most that the admin port serves at a time.
 const ADMIN_CONNECTIONS: usize = 64;
+/// How often addresses are forgotten that left nothing to count.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// What the pages are made from.
 #[derive(Debug)]
@@ -61,7 +71,7 @@ pub struct Pages {
 struct Entry {
     peer: IpAddr,
     /// Given back once the socket is a session or gone.
-    pending: Arc<OwnedSemaphorePermit>,
+    pending: Arc<Place>,
     /// Given back when the socket is gone.
     open: Arc<OwnedSemaphorePermit>,
 }
@@ -90,6 +100,7 @@ pub async fn serve_clients(
     shutdown: Shutdown,
 ) {
     let metrics = Arc::clone(&door.node.metrics);
+    let addresses = Arc::clone(&door.addresses);
     let edge = Arc::new(Edge {
         feed: door.feed.clone(),
         deflate: door.node.sessions.compression,
@@ -108,7 +119,16 @@ pub async fn serve_clients(
         .route("/", get(front))
         .route("/{*path}", get(document))
         .with_state(edge);
-    accept(listener, routes, config, metrics, shutdown).await;
+    let forget = async {
+        loop {
+            sleep(SWEEP_EVERY).await;
+            addresses.sweep(Instant::now());
+        }
+    };
+    tokio::select! {
+        () = accept(listener, routes, config, metrics, shutdown) => {}
+        () = forget => {}
+    }
 }
 
 /// Serves health and metrics, to whoever reaches the port: it is bound to loopback by default.
@@ -166,11 +186,11 @@ pub async fn serve_admin(
 async fn ready(State(edge): State<Arc<Edge>>) -> Response {
     let current = edge.feed.borrow().current;
     if edge.door.node.shutdown.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining").into_response()
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the node is going away").into_response()
     } else if current {
         "ready".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the feed is not current").into_response()
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the feed is not current").into_response()
     }
 }
 
@@ -178,22 +198,26 @@ async fn started(State(edge): State<Arc<Edge>>) -> Response {
     if edge.opened.load(Ordering::Relaxed) {
         "started".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "waiting for NATS").into_response()
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "waiting for NATS").into_response()
     }
 }
 
 async fn front(State(edge): State<Arc<Edge>>) -> Response {
     match edge.pages.front {
         Some(page) => Html(page).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
+        None => nothing_here(),
     }
 }
 
 async fn document(State(edge): State<Arc<Edge>>, Path(path): Path<String>) -> Response {
     match edge.pages.documents.iter().find(|(known, _)| *known == path) {
         Some((_, text)) => ([(header::CONTENT_TYPE, "application/json")], text.clone()).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
+        None => nothing_here(),
     }
+}
+
+fn nothing_here() -> Response {
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response()
 }
 
 /// Accepts sockets until the node drains, each under its caps.
@@ -205,13 +229,21 @@ async fn accept(
     mut shutdown: Shutdown,
 ) {
     let open = Arc::new(Semaphore::new(edge.max_connections));
-    let pending = Arc::new(Semaphore::new(edge.max_pending_handshakes));
+    let pending = Pending::new(edge.max_pending_handshakes);
+    let mut failing = false;
     loop {
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
+                Ok(accepted) => {
+                    failing = false;
+                    accepted
+                }
+                // Over before it was accepted: nobody's fault here.
+                Err(error) if is_the_clients(&error) => continue,
                 Err(error) => {
-                    warn!(%error, "can't accept");
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(%error, "can't accept; trying again until it goes");
+                    }
                     metrics.connections.dropped.of("accept_error").inc();
                     sleep(ACCEPT_PAUSE).await;
                     continue;
@@ -223,13 +255,9 @@ async fn accept(
             metrics.connections.dropped.of("max_connections").inc();
             continue;
         };
-        let Ok(pending) = Arc::clone(&pending).try_acquire_owned() else {
-            metrics.connections.dropped.of("max_pending_handshakes").inc();
-            continue;
-        };
         let entry = Entry {
             peer: peer.ip(),
-            pending: Arc::new(pending),
+            pending: Arc::new(pending.enter()),
             open: Arc::new(open),
         };
         tokio::spawn(serve(
@@ -241,6 +269,13 @@ async fn accept(
             Arc::clone(&metrics),
         ));
     }
+}
+
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
 }
 
 /// Serves one request of one socket.
@@ -257,6 +292,7 @@ async fn serve(
         debug!(%peer, %error, "no TCP_NODELAY");
     }
     metrics.connections.pending.inc();
+    let place = Arc::clone(&entry.pending);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(entry.clone());
         let routes = routes.clone();
@@ -280,7 +316,14 @@ async fn serve(
         .max_buf_size(edge.max_header_bytes)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    match timeout(2 * edge.header_timeout, connection).await {
+    let ended = tokio::select! {
+        ended = timeout(2 * edge.header_timeout, connection) => ended,
+        () = place.taken() => {
+            metrics.connections.dropped.of("max_pending_handshakes").inc();
+            Ok(Ok(()))
+        }
+    };
+    match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             debug!(%peer, %error, "no request came of a socket");

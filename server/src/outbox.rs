@@ -65,6 +65,8 @@ pub struct Outbox {
 struct Queue {
     ordered: VecDeque<Waiting>,
     overtaking: VecDeque<Encoded>,
+    /// Whether the first frame was taken: `connected`, which nothing may overtake.
+    begun: bool,
     /// Of `ordered`: events and their bytes.
     events: usize,
     bytes: usize,
@@ -209,10 +211,13 @@ impl Outbox {
 
 impl Queue {
     fn pop(&mut self) -> Option<Encoded> {
-        if let Some(message) = self.overtaking.pop_front() {
+        if (self.begun || self.ordered.is_empty())
+            && let Some(message) = self.overtaking.pop_front()
+        {
             return Some(message);
         }
         let Waiting { message, is_event } = self.ordered.pop_front()?;
+        self.begun = true;
         if is_event {
             self.events -= 1;
             self.bytes -= message.frame().len();
@@ -236,8 +241,12 @@ impl Queue {
 mod tests {
     use super::*;
 
+    /// The queue of a session that has begun.
     fn outbox(events: usize, bytes: usize) -> Outbox {
-        Outbox::new(Bounds { events, bytes })
+        let outbox = Outbox::new(Bounds { events, bytes });
+        outbox.push_in_order(message("connected"));
+        assert_eq!(take(&outbox), (vec!["connected".into()], None));
+        outbox
     }
 
     fn message(text: &str) -> Encoded {
@@ -261,6 +270,21 @@ mod tests {
         assert_eq!(
             take(&outbox),
             (vec!["0".into(), "1".into(), "2".into(), "3".into()], None)
+        );
+    }
+
+    #[test]
+    fn nothing_overtakes_the_first_frame() {
+        let outbox = Outbox::new(Bounds {
+            events: 10,
+            bytes: 1000,
+        });
+        outbox.push_in_order(message("connected"));
+        outbox.push_event(message("1"));
+        outbox.push_overtaking(message("error"));
+        assert_eq!(
+            take(&outbox),
+            (vec!["connected".into(), "error".into(), "1".into()], None)
         );
     }
 

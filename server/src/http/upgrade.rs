@@ -4,22 +4,21 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header},
     response::{IntoResponse, Response},
 };
 use bytes::BytesMut;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rivulet_protocol::message::SUBPROTOCOL;
-use serde_json::json;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::{Edge, Entry};
+use super::{Edge, Entry, problem::Problem};
 use crate::{
     connection::{
         self,
-        handshake::{Hello, Query, Refusal},
+        handshake::{Hello, Query},
     },
     limits::{address::client_address, seats::ClientKind},
     websocket::{accept_key, negotiate},
@@ -36,9 +35,7 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, mut request: Request)
         .clone();
     let accept = match accept(&request) {
         Ok(accept) => accept,
-        Err((status, text)) => {
-            return (status, [(header::SEC_WEBSOCKET_VERSION, "13")], text).into_response();
-        }
+        Err(problem) => return problem.into_response(),
     };
     let hello = hello(&request, &entry, &edge);
     let kind = hello.kind;
@@ -69,50 +66,58 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, mut request: Request)
                 let Some((stream, _)) = upgraded(upgrade).await else {
                     return;
                 };
-                connection::refuse(stream, &refusal).await;
-                drop(entry);
+                tokio::select! {
+                    () = connection::refuse(stream, &refusal) => {}
+                    () = entry.pending.taken() => {}
+                }
             });
             switching(&accept, kind, None)
         }
         Err(refusal) => {
             refused.of(refusal.code.number().to_string()).inc();
-            problem(&refusal)
+            Problem::from(&refusal).into_response()
         }
     }
 }
 
-/// Checks what RFC 6455 asks of the request. Returns the value of `Sec-WebSocket-Accept`.
-fn accept(request: &Request) -> Result<String, (StatusCode, &'static str)> {
+/// Checks what RFC 6455 asks of the request (section 4.2.1). Returns the value of `Sec-WebSocket-Accept`.
+fn accept(request: &Request) -> Result<String, Problem> {
     let headers = request.headers();
     let names = |name, token: &str| list(headers, name).any(|entry| entry.eq_ignore_ascii_case(token));
-    if request.method() != Method::GET
-        || !names(header::UPGRADE, "websocket")
-        || !names(header::CONNECTION, "upgrade")
-    {
-        return Err((
-            StatusCode::UPGRADE_REQUIRED,
+    let only = |name: header::HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    let bad_request = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, detail);
+    let upgrade_required = |detail: &str| Problem::new(StatusCode::UPGRADE_REQUIRED, detail);
+
+    let asks = request.method() == Method::GET
+        && names(header::UPGRADE, "websocket")
+        && names(header::CONNECTION, "upgrade");
+    if !asks {
+        return Err(upgrade_required(
             "this is a WebSocket address: connect with ws:// or wss://",
         ));
     }
-    if headers
-        .get(header::SEC_WEBSOCKET_VERSION)
-        .is_none_or(|version| version != "13")
-    {
-        return Err((
-            StatusCode::UPGRADE_REQUIRED,
-            "only version 13 of WebSocket is spoken here",
-        ));
+    if request.version() != Version::HTTP_11 {
+        return Err(bad_request("WebSocket begins with HTTP/1.1"));
     }
-    let key = headers
-        .get(header::SEC_WEBSOCKET_KEY)
-        .and_then(|key| key.to_str().ok())
-        .unwrap_or_default();
-    accept_key(key).map_err(|_| {
-        (
-            StatusCode::BAD_REQUEST,
-            "Sec-WebSocket-Key is not 16 bytes in base64",
-        )
-    })
+    if only(header::HOST).is_none() {
+        return Err(bad_request("one `Host` is needed"));
+    }
+    // What follows the request is frames: a proxy that takes it for a body would read something else.
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length != "0");
+    if has_body {
+        return Err(bad_request("a WebSocket handshake has no body"));
+    }
+    if only(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(upgrade_required("only version 13 of WebSocket is spoken here"));
+    }
+    let key = only(header::SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
+    accept_key(key.unwrap_or_default()).map_err(|error| bad_request(&error.to_string()))
 }
 
 /// What the request says of the client.
@@ -222,35 +227,6 @@ fn switching(accept: &str, kind: ClientKind, extensions: Option<String>) -> Resp
     }
     if let Some(extensions) = extensions {
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, value(&extensions));
-    }
-    response
-}
-
-/// The refusal of a plain client (RFC 9457).
-fn problem(refusal: &Refusal) -> Response {
-    let status = StatusCode::from_u16(refusal.status()).expect("a status of ours");
-    let body = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason(),
-        "status": refusal.status(),
-        "code": refusal.error.code,
-        "detail": refusal.error.message,
-        "retry_after": refusal.error.retry_after,
-    });
-    let mut response = (status, body.to_string()).into_response();
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
-    if status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    // RFC 9110, section 10.2.3: whole seconds. Who has no seat may try when one is given back, which nobody
-    // knows; a plain client still wants a number.
-    let seconds = refusal.error.retry_after.unwrap_or(60.0).ceil() as u64;
-    if matches!(status.as_u16(), 429 | 503) {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

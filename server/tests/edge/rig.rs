@@ -1,0 +1,171 @@
+//! A clients' port of a test's own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use jsonwebtoken::{EncodingKey, Header};
+use rivulet::auth::Auth;
+use rivulet::bus::FeedState;
+use rivulet::command::{Backend, Command, Outcome};
+use rivulet::config::{Config, Inputs, Purpose};
+use rivulet::connection::{Node, handshake::Door};
+use rivulet::http::{Pages, serve_clients};
+use rivulet::limits::{address::AddressLimits, address::Addresses, seats::Seats};
+use rivulet::metrics::Metrics;
+use rivulet::router::Router;
+use rivulet::shutdown::{Drain, shutdown};
+use rivulet_protocol::catalog::Catalog;
+use rivulet_protocol::validate::Validator;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+const SECRET: &str = "a secret of thirty-two bytes, at least";
+
+/// How long anything may take that is waited for: far beyond what it takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what must come.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} never came"))
+}
+
+/// A token of this user, with these claims on top.
+pub(crate) fn token_with(user: &str, more: Value) -> String {
+    let mut claims = json!({"sub": user, "exp": 4_000_000_000_u64});
+    claims
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap()
+}
+
+/// A token of this user.
+pub(crate) fn token(user: &str) -> String {
+    token_with(user, json!({}))
+}
+
+/// A running edge; ended when dropped.
+pub(crate) struct Edge {
+    pub(crate) address: SocketAddr,
+    pub(crate) door: Arc<Door>,
+    pub(crate) drain: Drain,
+    feed: watch::Sender<FeedState>,
+    task: JoinHandle<()>,
+}
+
+impl Edge {
+    /// With these keys of the configuration.
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
+        let mut inputs = Inputs::default().set("jwt_secret", SECRET);
+        for (key, value) in settings {
+            inputs = inputs.set(key, value);
+        }
+        let config = Config::load(&inputs, Purpose::Router).unwrap_or_else(|problems| panic!("{problems}"));
+        let catalog = Arc::new(Catalog::builtin());
+        let (drain, draining) = shutdown();
+        let auth = Auth::new(
+            &config.auth,
+            &config.roles,
+            &config.default_role,
+            config.limits.devices_per_user,
+            config.dev,
+        );
+        let node = Arc::new(Node {
+            router: Arc::default(),
+            backend: Arc::new(Nobody),
+            auth: Arc::new(auth.unwrap()),
+            validator: Arc::new(Validator::new(&catalog)),
+            metrics: Arc::new(Metrics::new([])),
+            sessions: config.sessions.clone(),
+            limits: config.limits.clone(),
+            commands: config.commands.clone(),
+            shutdown: draining.clone(),
+            catalog,
+        });
+        let (feed, fed) = watch::channel(FeedState {
+            current: true,
+            ..FeedState::default()
+        });
+        let door = Arc::new(Door {
+            addresses: Addresses::new(AddressLimits {
+                connections: config.limits.connections_per_address,
+                handshakes_per_second: config.limits.handshakes_per_address,
+            }),
+            seats: Seats::new(config.sessions.heartbeat, Instant::now()),
+            feed: fed,
+            node,
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self {
+            address: listener.local_addr().unwrap(),
+            door: Arc::clone(&door),
+            drain,
+            feed,
+            task: tokio::spawn(serve_clients(
+                listener,
+                door,
+                config.edge,
+                config.dev,
+                Pages {
+                    documents: vec![("schemas/events.json".to_owned(), "{}".to_owned())],
+                    front: Some("<!doctype html>"),
+                },
+                Arc::new(AtomicBool::new(true)),
+                draining,
+            )),
+        }
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.door.node.router
+    }
+
+    /// The node falls behind, or catches up.
+    pub(crate) fn is_current(&self, current: bool) {
+        self.feed.send_modify(|feed| feed.current = current);
+    }
+
+    /// How many sockets were dropped for this reason.
+    pub(crate) fn dropped(&self, reason: &'static str) -> u64 {
+        self.door.node.metrics.connections.dropped.of(reason).get()
+    }
+
+    /// How many handshakes are under way.
+    pub(crate) fn pending(&self) -> i64 {
+        self.door.node.metrics.connections.pending.get()
+    }
+
+    /// Waits until something is so.
+    pub(crate) async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
+        soon(what, async {
+            while !so(self) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A backend that is asked nothing here.
+struct Nobody;
+
+impl Backend for Nobody {
+    fn ask(&self, command: Command) -> BoxFuture<'static, Outcome> {
+        panic!("nobody is there to do {}", command.name);
+    }
+}
