@@ -1,334 +1,321 @@
-//! From a token to the identity that it vouches for.
+//! Token → [`Identity`], or a [`TokenError`] that answers for itself.
 //!
-//! What a token may be signed with comes from the configuration alone: of its header only `alg` and `kid` are
-//! read, to choose among the keys that are known, and a token that names its own key (`jwk`, `jku`, `x5u`,
-//! `x5c`) gains nothing by it. A token, whole or in part, never stands in an error or a log.
+//! A token is a JWT (RFC 7519) signed as a JWS in compact form (RFC 7515). What a token says about how to check
+//! it counts for nothing: each key has its algorithms from the configuration, `kid` only chooses among the keys
+//! of the JWKS, and `jku`, `x5u`, `jwk` and `x5c` are not looked at. Order: size, form, signature, then claims,
+//! so that nothing an unsigned token says is believed or answered for.
+//!
+//! It knows no sockets and no routing. A token, or a part of one, never reaches a log or an error's message.
 
+mod claims;
 mod jwks;
+mod keys;
+#[cfg(test)]
+mod tests;
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::SystemTime;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
 use rivulet_protocol::{
+    close::CloseCode,
     error::{ErrorBody, ErrorCode},
-    pattern::Pattern,
-    subject::UserId,
 };
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
-use self::jwks::Jwks;
-use crate::{
-    config::{self, Key, Role},
-    identity::{CommandPermission, Identity},
-};
+use self::{claims::Rules, jwks::Jwks, keys::VerificationKey};
+use crate::{config, identity::Identity};
 
-/// The most bytes in a token: RFC 7519 names no bound, and 8 KiB is what common proxies let through.
-pub const MAX_TOKEN_BYTES: usize = 8 << 10;
+/// The most bytes in a token.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// Why a token counts for nothing.
+/// The media types (header `typ`, RFC 7519 §5.1 and RFC 9068 §2.1) of tokens that say who somebody is. A token
+/// made for something else, such as `logout+jwt`, says so here (RFC 8725 §3.11).
+const TYPES: [&str; 2] = ["JWT", "at+jwt"];
+
+/// Checks tokens.
+#[derive(Debug)]
+pub struct Auth {
+    dev: bool,
+    keys: Vec<VerificationKey>,
+    jwks: Option<Jwks>,
+    rules: Rules,
+}
+
+/// Why a token does not count. Its `Display` is for whoever sent the token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
+pub enum TokenError {
     /// There is none.
-    #[error("no token: send `Authorization: Bearer …`, the subprotocol entry `bearer.…`, or `?token=…`")]
+    #[error(
+        "a token is needed: the header `Authorization: Bearer …`, the subprotocol `bearer.…` or the query `token`"
+    )]
     Missing,
-    /// It is not three parts of base64url, or its parts are not JSON.
-    #[error("the token is not a JWT")]
-    Malformed,
-    /// It is longer than [`MAX_TOKEN_BYTES`].
-    #[error("the token has more than {MAX_TOKEN_BYTES} bytes")]
+    /// It is over [`MAX_TOKEN_BYTES`].
+    #[error("the token is over {MAX_TOKEN_BYTES} bytes")]
     TooLong,
-    /// No known key verifies it.
-    #[error("the token is not signed by a key that this router knows, or not with an algorithm of that key")]
+    /// It is not a signed JWT.
+    #[error("the token is malformed: {0}")]
+    Malformed(&'static str),
+    /// No key is there for its algorithm.
+    #[error("the token is signed with an algorithm that is not accepted here")]
+    Algorithm,
+    /// No published key has its `kid`.
+    #[error("the token is signed with a key that is not known here")]
+    UnknownKey,
+    /// The signature is not of a key that is known here.
+    #[error("the token's signature is wrong")]
     Signature,
     /// It has ended.
     #[error("the token has expired")]
     Expired,
     /// It has not begun.
     #[error("the token is not valid yet")]
-    NotYet,
-    /// It comes from somebody else.
-    #[error("the token's issuer is not one that this router accepts")]
+    NotYetValid,
+    /// It is from somebody else.
+    #[error("the token's issuer is not accepted here")]
     Issuer,
     /// It is for somebody else.
-    #[error("the token's audience is not this router")]
+    #[error("the token is for another audience")]
     Audience,
-    /// A claim is missing or of the wrong kind.
-    #[error("the token's claim `{0}` is missing or wrong")]
-    Claim(String),
+    /// The issuer wrote a claim that cannot be understood.
+    #[error("the token's claim `{claim}` {why}")]
+    Claim {
+        /// The claim, as a path: `rivulet.events[2]`.
+        claim: String,
+        /// What is wrong with it.
+        why: Cow<'static, str>,
+    },
+    /// The keys to check it with could not be read yet: nobody's fault but ours.
+    #[error("the keys to check tokens with cannot be read at present")]
+    KeysUnavailable,
 }
 
-impl Denied {
+impl TokenError {
+    /// The code of the `error` frame.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::KeysUnavailable => ErrorCode::Unavailable,
+            _ => ErrorCode::Unauthorized,
+        }
+    }
+
+    /// The code of the close.
+    pub fn close_code(&self) -> CloseCode {
+        match self {
+            Self::KeysUnavailable => CloseCode::TryAgainLater,
+            _ => CloseCode::Unauthorized,
+        }
+    }
+
     /// The `error` that says so.
     pub fn to_body(&self) -> ErrorBody {
-        ErrorBody::new(ErrorCode::Unauthorized, self.to_string())
+        let body = ErrorBody::new(self.code(), self.to_string());
+        match self {
+            Self::KeysUnavailable => body.retry_after(jwks::MIN_BETWEEN_READS.as_secs_f64()),
+            _ => body,
+        }
+    }
+
+    /// A word for logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::TooLong => "too_long",
+            Self::Malformed(_) => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::UnknownKey => "unknown_key",
+            Self::Signature => "signature",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Claim { .. } => "claim",
+            Self::KeysUnavailable => "keys_unavailable",
+        }
     }
 }
 
-/// Checks tokens.
-pub struct Auth {
-    keys: Vec<VerifyingKey>,
-    jwks: Option<Jwks>,
-    issuers: Vec<String>,
-    audiences: Vec<String>,
-    user_claim: String,
-    expiry_leeway: Duration,
-    not_before_leeway: Duration,
-    roles: BTreeMap<String, Role>,
-    default_role: String,
-    devices_per_user: usize,
-    dev: bool,
-}
-
-/// Keys are not for logs.
-impl std::fmt::Debug for Auth {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Auth").finish_non_exhaustive()
-    }
-}
-
-/// A key and what it may be used with.
-#[derive(Clone)]
-struct VerifyingKey {
-    key: DecodingKey,
-    algorithms: Vec<Algorithm>,
-}
-
-/// The claim `rivulet`: what is absent is as the role has it.
-#[derive(Deserialize)]
-struct RivuletClaim {
-    events: Option<Vec<Pattern>>,
-    commands: Option<Vec<String>>,
-    #[serde(default)]
-    subscribe: Vec<Pattern>,
-    role: Option<String>,
+/// Why tokens cannot be checked as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidAuth {
+    /// A key that is not what its algorithms need.
+    #[error("auth.keys[{index}]: {why}")]
+    Key {
+        /// Which, from 0.
+        index: usize,
+        /// What is wrong with it; nothing of the key itself.
+        why: String,
+    },
+    /// The default role is none of the roles.
+    #[error("default_role: there is no role `{0}`")]
+    DefaultRole(String),
+    /// The JWKS cannot be asked for.
+    #[error("auth.jwks_url: {0}")]
+    Jwks(String),
 }
 
 impl Auth {
-    /// Takes the keys of the configuration; those of a JWKS are read by [`Auth::refresh_keys`].
+    /// Reads the keys of the configuration; those of a JWKS are read when they are needed, and by
+    /// [`Auth::keep_keys_fresh`].
     ///
     /// # Errors
-    /// A PEM that is no public key.
-    pub fn new(config: &config::Config) -> Result<Self, jsonwebtoken::errors::Error> {
-        let auth = &config.auth;
+    /// [`InvalidAuth`] names what cannot be used.
+    pub fn new(
+        auth: &config::Auth,
+        roles: &BTreeMap<String, config::Role>,
+        default_role: &str,
+        devices_per_user: usize,
+        dev: bool,
+    ) -> Result<Self, InvalidAuth> {
+        let keys = auth.keys.iter().enumerate().map(|(index, key)| {
+            VerificationKey::from_config(key).map_err(|error| InvalidAuth::Key {
+                index,
+                why: error.to_string(),
+            })
+        });
+        let jwks = auth
+            .jwks_url
+            .as_deref()
+            .map(|url| Jwks::new(url, &auth.jwks_algorithms, auth.jwks_refresh))
+            .transpose();
         Ok(Self {
-            keys: auth
-                .keys
-                .iter()
-                .map(VerifyingKey::new)
-                .collect::<Result<_, _>>()?,
-            jwks: auth
-                .jwks_url
-                .as_ref()
-                .map(|url| Jwks::new(url.clone(), auth.jwks_algorithms.clone(), auth.jwks_refresh)),
-            issuers: auth.issuers.clone(),
-            audiences: auth.audiences.clone(),
-            user_claim: auth.user_claim.clone(),
-            expiry_leeway: auth.expiry_leeway,
-            not_before_leeway: auth.not_before_leeway,
-            roles: config.roles.clone(),
-            default_role: config.default_role.clone(),
-            devices_per_user: config.limits.devices_per_user,
-            dev: config.dev,
+            dev,
+            keys: keys.collect::<Result<_, _>>()?,
+            jwks: jwks.map_err(|error| InvalidAuth::Jwks(error.to_string()))?,
+            rules: Rules::new(auth, roles, default_role, devices_per_user, dev)
+                .ok_or_else(|| InvalidAuth::DefaultRole(default_role.to_owned()))?,
         })
     }
 
-    /// Reads the JWKS again and again, where there is one. Ends only when dropped.
-    pub async fn refresh_keys(&self) {
+    /// Whom the token is of and what they may do. Waits for the JWKS at most once, and only where the token
+    /// names a key that is not known.
+    ///
+    /// With `dev`, what is not a JWT is itself the user id and does not end, and devices are not counted.
+    ///
+    /// # Errors
+    /// Why the token does not count at `now`.
+    pub async fn check(&self, token: &str, now: SystemTime) -> Result<Identity, TokenError> {
+        if token.is_empty() {
+            return Err(TokenError::Missing);
+        }
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::TooLong);
+        }
+        if self.dev && !looks_like_a_jwt(token) {
+            return self.rules.developer(token);
+        }
+        let token = Unverified::parse(token)?;
+        self.verify(&token).await?;
+        let claims = serde_json::from_slice(&token.claims)
+            .map_err(|_| TokenError::Malformed("its claims are not a JSON object"))?;
+        self.rules.identity(&claims, now)
+    }
+
+    /// Reads the JWKS again and again; never ends. Without a JWKS, waits for ever.
+    pub async fn keep_keys_fresh(&self) {
         match &self.jwks {
-            Some(jwks) => jwks.refresh().await,
+            Some(jwks) => jwks.keep_fresh().await,
             None => std::future::pending().await,
         }
     }
 
-    /// Whom the token vouches for. May read the JWKS, when the token names a key that is not known.
-    pub async fn identify(&self, token: &str) -> Result<Identity, Denied> {
-        self.identify_at(token, SystemTime::now()).await
-    }
-
-    async fn identify_at(&self, token: &str, now: SystemTime) -> Result<Identity, Denied> {
-        if token.is_empty() {
-            return Err(Denied::Missing);
-        }
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(Denied::TooLong);
-        }
-        if self.dev && !is_jwt_shaped(token) {
-            let user = UserId::parse(token).map_err(|_| Denied::Claim(self.user_claim.clone()))?;
-            return self.identity(user, None, None);
-        }
-        let claims = self.verify(token).await?;
-        let seconds = |name: &str| match claims.get(name) {
-            None => Ok(None),
-            Some(value) => value
-                .as_f64()
-                .filter(|seconds| (0.0..=MAX_SECONDS).contains(seconds))
-                .map(|seconds| Some(UNIX_EPOCH + Duration::from_secs_f64(seconds)))
-                .ok_or_else(|| Denied::Claim(name.to_owned())),
-        };
-        let end = seconds("exp")?.ok_or_else(|| Denied::Claim("exp".into()))? + self.expiry_leeway;
-        if end <= now {
-            return Err(Denied::Expired);
-        }
-        if seconds("nbf")?.is_some_and(|begin| begin > now + self.not_before_leeway) {
-            return Err(Denied::NotYet);
-        }
-        let user = claims.get(&self.user_claim).and_then(Value::as_str);
-        let user = user
-            .and_then(|user| UserId::parse(user).ok())
-            .ok_or_else(|| Denied::Claim(self.user_claim.clone()))?;
-        let rivulet = match claims.get("rivulet") {
-            None | Some(Value::Null) => None,
-            Some(claim @ Value::Object(_)) => {
-                Some(RivuletClaim::deserialize(claim).map_err(|_| Denied::Claim("rivulet".into()))?)
+    async fn verify(&self, token: &Unverified<'_>) -> Result<(), TokenError> {
+        let mut fits = false;
+        for key in self.keys.iter().filter(|key| key.is_for(token.algorithm)) {
+            fits = true;
+            if key.verifies(token) {
+                return Ok(());
             }
-            Some(_) => return Err(Denied::Claim("rivulet".into())),
+        }
+        let refused = if fits {
+            TokenError::Signature
+        } else {
+            TokenError::Algorithm
         };
-        self.identity(user, rivulet, Some(end))
+        let Some(jwks) = self.jwks.as_ref().filter(|jwks| jwks.is_for(token.algorithm)) else {
+            return Err(refused);
+        };
+        let key = jwks.key(token.key_id.as_deref(), token.algorithm).await?;
+        if key.verifies(token) {
+            Ok(())
+        } else {
+            Err(TokenError::Signature)
+        }
     }
+}
 
-    /// Checks signature, issuer and audience. Returns the claims.
-    async fn verify(&self, token: &str) -> Result<Map<String, Value>, Denied> {
-        let header = decode_header(token).map_err(|error| match error.kind() {
-            // `none`, and whatever else the library does not know as an algorithm.
-            ErrorKind::Json(_) => Denied::Signature,
-            _ => Denied::Malformed,
-        })?;
+/// A JWS in compact form, taken apart.
+struct Unverified<'a> {
+    algorithm: Algorithm,
+    key_id: Option<String>,
+    /// What is signed: header and claims as they stand in the token.
+    message: &'a str,
+    /// In base64url.
+    signature: &'a str,
+    claims: Vec<u8>,
+}
+
+impl<'a> Unverified<'a> {
+    fn parse(token: &'a str) -> Result<Self, TokenError> {
+        /// Twice the same member is an error, as the derived code has it (RFC 7515 §4 leaves the choice).
+        #[derive(Deserialize)]
+        struct Header {
+            alg: String,
+            kid: Option<String>,
+            typ: Option<String>,
+            crit: Option<serde::de::IgnoredAny>,
+        }
+        let malformed = TokenError::Malformed;
+        let (message, signature) = token
+            .rsplit_once('.')
+            .ok_or(malformed("it is not three parts with dots between"))?;
+        let (header, claims) = message
+            .split_once('.')
+            .filter(|(_, claims)| !claims.contains('.'))
+            .ok_or(malformed("it is not three parts with dots between"))?;
+        let decoded = |part| {
+            BASE64_URL_SAFE_NO_PAD
+                .decode(part)
+                .map_err(|_| malformed("a part of it is not base64url without padding"))
+        };
+        let header: Header = serde_json::from_slice(&decoded(header)?)
+            .map_err(|_| malformed("its header is not a JSON object with the string `alg`"))?;
         if header.crit.is_some() {
-            // RFC 7515, section 4.1.11: what must be understood and is not makes the token invalid.
-            return Err(Denied::Signature);
+            // RFC 7515 §4.1.11: whoever does not understand all of it must refuse; nothing is understood here.
+            return Err(malformed("its header has `crit`"));
         }
-        let mut denied = Denied::Signature;
-        let fetched = match &self.jwks {
-            Some(jwks) => jwks.keys(header.kid.as_deref()).await,
-            None => Vec::new(),
-        };
-        for candidate in self.keys.iter().chain(&fetched) {
-            if !candidate.algorithms.contains(&header.alg) {
-                continue;
-            }
-            match decode::<Map<String, Value>>(token, &candidate.key, &self.validation(candidate, header.alg))
-            {
-                Ok(data) => return Ok(data.claims),
-                Err(error) => match error.kind() {
-                    ErrorKind::InvalidIssuer => denied = Denied::Issuer,
-                    ErrorKind::InvalidAudience => denied = Denied::Audience,
-                    ErrorKind::MissingRequiredClaim(claim) => denied = Denied::Claim(claim.clone()),
-                    ErrorKind::InvalidClaimFormat(claim) => denied = Denied::Claim(claim.clone()),
-                    ErrorKind::Base64(_)
-                    | ErrorKind::Json(_)
-                    | ErrorKind::Utf8(_)
-                    | ErrorKind::InvalidToken => {
-                        denied = Denied::Malformed;
-                    }
-                    _ => {}
-                },
+        if let Some(media_type) = &header.typ {
+            let short = media_type
+                .split_at_checked("application/".len())
+                .filter(|(prefix, _)| prefix.eq_ignore_ascii_case("application/"))
+                .map_or(media_type.as_str(), |(_, rest)| rest);
+            if !TYPES.iter().any(|accepted| accepted.eq_ignore_ascii_case(short)) {
+                return Err(malformed("its header's `typ` is not `JWT`"));
             }
         }
-        Err(denied)
-    }
-
-    /// What the library checks. Times are ours: it knows one leeway for all of them, in whole seconds.
-    fn validation(&self, candidate: &VerifyingKey, algorithm: Algorithm) -> Validation {
-        let mut validation = Validation::new(algorithm);
-        // All of one family, as the library asks for; the token's own is among them.
-        validation.algorithms.clone_from(&candidate.algorithms);
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.required_spec_claims.clear();
-        validation.validate_aud = !self.audiences.is_empty();
-        if !self.audiences.is_empty() {
-            validation.set_audience(&self.audiences);
-            validation.required_spec_claims.insert("aud".into());
-        }
-        if !self.issuers.is_empty() {
-            validation.set_issuer(&self.issuers);
-            validation.required_spec_claims.insert("iss".into());
-        }
-        validation
-    }
-
-    /// Fills from the role what the token does not say itself.
-    fn identity(
-        &self,
-        user: UserId,
-        claim: Option<RivuletClaim>,
-        expires_at: Option<SystemTime>,
-    ) -> Result<Identity, Denied> {
-        let claim = claim.unwrap_or(RivuletClaim {
-            events: None,
-            commands: None,
-            subscribe: Vec::new(),
-            role: None,
-        });
-        let role_name = claim.role.as_ref().unwrap_or(&self.default_role);
-        let role = self
-            .roles
-            .get(role_name)
-            .ok_or_else(|| Denied::Claim("rivulet.role".into()))?;
-        let commands = claim.commands.unwrap_or_else(|| role.commands.clone());
-        let identity = Identity {
-            user,
-            events: claim.events.unwrap_or_else(|| role.events.clone()).into(),
-            commands: if commands.iter().any(|command| command == "*") {
-                CommandPermission::All
-            } else {
-                CommandPermission::Only(commands.into())
-            },
-            subscribe: Vec::new(),
-            devices: if self.dev {
-                0
-            } else {
-                role.devices_per_user.unwrap_or(self.devices_per_user)
-            },
-            expires_at,
-        };
-        if claim
-            .subscribe
-            .iter()
-            .any(|pattern| !identity.may_subscribe(pattern))
-        {
-            return Err(Denied::Claim("rivulet.subscribe".into()));
-        }
-        Ok(Identity {
-            subscribe: claim.subscribe,
-            ..identity
+        decoded(signature)?;
+        Ok(Self {
+            // Also `none`: there is no such algorithm.
+            algorithm: header.alg.parse().map_err(|_| TokenError::Algorithm)?,
+            key_id: header.kid,
+            message,
+            signature,
+            claims: decoded(claims)?,
         })
     }
 }
 
-/// The year 9999: beyond it a time is a mistake, and could not be printed.
-const MAX_SECONDS: f64 = 253_402_300_799.0;
-
-impl VerifyingKey {
-    fn new(key: &Key) -> Result<Self, jsonwebtoken::errors::Error> {
-        match key {
-            Key::Secret { secret, algorithms } => Ok(Self {
-                key: DecodingKey::from_secret(secret.0.as_bytes()),
-                algorithms: algorithms.clone(),
-            }),
-            Key::Pem { pem, algorithms } => {
-                let pem = pem.as_bytes();
-                let key = DecodingKey::from_ec_pem(pem)
-                    .or_else(|_| DecodingKey::from_ed_pem(pem))
-                    .or_else(|_| DecodingKey::from_rsa_pem(pem))?;
-                Ok(Self {
-                    key,
-                    algorithms: algorithms.clone(),
-                })
-            }
-        }
-    }
-}
-
-/// Whether a text could be a JWT: three parts of base64url.
-fn is_jwt_shaped(token: &str) -> bool {
-    let is_part = |part: &str| {
-        part.bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    token.split('.').count() == 3 && token.split('.').all(is_part) && !token.starts_with('.')
+/// Whether somebody meant this as a JWT: three parts, the first of which is a JSON object. The user id `a.b.c`
+/// is not.
+fn looks_like_a_jwt(token: &str) -> bool {
+    let mut parts = token.split('.');
+    let header = parts
+        .next()
+        .and_then(|header| BASE64_URL_SAFE_NO_PAD.decode(header).ok());
+    parts.count() == 2
+        && header.is_some_and(|header| {
+            serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(&header).is_ok()
+        })
 }

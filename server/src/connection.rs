@@ -373,7 +373,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         self.refreshing = true;
                         let auth = Arc::clone(&self.node.auth);
                         let done = async move {
-                            let checked = auth.identify(&token).await.map_err(|error| error.to_body());
+                            let checked = auth
+                                .check(&token, SystemTime::now())
+                                .await
+                                .map_err(|error| error.to_body());
                             Done::Refresh { id, checked }
                         };
                         self.pending.push(Box::pin(done));

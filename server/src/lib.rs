@@ -117,7 +117,14 @@ pub async fn run(
     let metrics = Arc::new(Metrics::new(
         catalog.events().iter().map(|event| event.event_type.as_str()),
     ));
-    let auth = Arc::new(Auth::new(&config).context("a key of the configuration can't be used")?);
+    let auth = Auth::new(
+        &config.auth,
+        &config.roles,
+        &config.default_role,
+        config.limits.devices_per_user,
+        config.dev,
+    );
+    let auth = Arc::new(auth.context("tokens can't be checked as configured")?);
     let router = Arc::new(Router::default());
     if config.dev {
         warn!(
@@ -201,7 +208,7 @@ pub async fn run(
     let ended = {
         tokio::pin!(shutdown);
         let mut opening = opening;
-        let mut refresh = Box::pin(auth.refresh_keys());
+        let mut refresh = Box::pin(auth.keep_keys_fresh());
         loop {
             tokio::select! {
                 result = &mut opening, if !opened.load(Ordering::Relaxed) => match result {

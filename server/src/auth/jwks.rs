@@ -1,162 +1,262 @@
-//! Keys that are read from a JSON Web Key Set (RFC 7517): by timer, and when a token names a key that is not
-//! known, at most once in [`FLOOR`].
+//! The keys that an issuer publishes (RFC 7517), read over HTTP.
+//!
+//! They are read by a timer, and when a token names a key that is not known, but never twice within
+//! [`MIN_BETWEEN_READS`], as any stranger can name one. A read that fails leaves the keys as they were.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use jsonwebtoken::{
     Algorithm, DecodingKey,
-    jwk::{Jwk, JwkSet, PublicKeyUse},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
-use tokio::time::{Instant, sleep};
+use reqwest::{Client, Url, redirect};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::{sync::Mutex, time::Instant};
 use tracing::{info, warn};
 
-use super::VerifyingKey;
+use super::{TokenError, keys::VerificationKey};
 
-/// The least time between two reads, whatever tokens name: a stranger can make up key ids.
-const FLOOR: Duration = Duration::from_secs(10);
+/// The shortest time from the end of one read to the start of the next.
+pub(super) const MIN_BETWEEN_READS: Duration = Duration::from_secs(10);
+
+/// When a failed read is repeated, if the timer would not do so sooner.
+const RETRY: Duration = Duration::from_secs(30);
+
 /// How long a read may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The most bytes of a key set: some hundred keys.
-const MAX_BYTES: usize = 512 << 10;
-/// The most keys that are kept.
-const MAX_KEYS: usize = 100;
 
+/// The most bytes in the answer. The largest seen in the wild are about 20 KB, certificates included.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// The most keys that are kept: the first.
+const MAX_KEYS: usize = 64;
+
+/// The keys that an issuer publishes.
+#[derive(Debug)]
 pub(super) struct Jwks {
-    url: String,
+    url: Url,
+    client: Client,
     algorithms: Vec<Algorithm>,
-    every: Duration,
-    client: reqwest::Client,
-    known: Mutex<Known>,
-    /// One reads, the others wait for what it brings.
-    reading: tokio::sync::Mutex<()>,
+    refresh: Duration,
+    /// `None` until they were read once.
+    keys: RwLock<Option<Arc<[Published]>>>,
+    /// Held while reading, so that all who wait for a read wait for the same.
+    last_read: Mutex<LastRead>,
 }
 
-#[derive(Default)]
-struct Known {
-    keys: Vec<(Option<String>, VerifyingKey)>,
-    read_at: Option<Instant>,
-    failing: bool,
+#[derive(Debug)]
+struct Published {
+    id: Option<String>,
+    key: Arc<VerificationKey>,
+}
+
+#[derive(Debug, Default)]
+struct LastRead {
+    ended: Option<Instant>,
+    failed: bool,
 }
 
 impl Jwks {
-    pub(super) fn new(url: String, algorithms: Vec<Algorithm>, every: Duration) -> Self {
-        // A redirect could lead to where nobody meant to trust keys from.
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .expect("a client without options that can fail");
-        Self {
-            url,
-            algorithms,
-            every,
-            client,
-            known: Mutex::default(),
-            reading: tokio::sync::Mutex::default(),
+    pub(super) fn new(
+        url: &str,
+        algorithms: &[Algorithm],
+        refresh: Duration,
+    ) -> Result<Self, UnreadableJwks> {
+        Ok(Self {
+            url: url.parse().map_err(|_| UnreadableJwks::Url)?,
+            // A redirect would let somebody else than the one configured name the keys.
+            client: Client::builder()
+                .timeout(TIMEOUT)
+                .redirect(redirect::Policy::none())
+                .build()?,
+            algorithms: algorithms.to_vec(),
+            refresh,
+            keys: RwLock::default(),
+            last_read: Mutex::default(),
+        })
+    }
+
+    /// Whether its keys may be used with this algorithm.
+    pub(super) fn is_for(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    /// The key of this id, read anew if there is none. A token without an id is checked only where just one key
+    /// fits its algorithm: a stranger doesn't make us try them all.
+    pub(super) async fn key(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Arc<VerificationKey>, TokenError> {
+        match self.find(id, algorithm) {
+            Err(TokenError::UnknownKey | TokenError::KeysUnavailable) => {
+                self.read_unless_just_read().await;
+                self.find(id, algorithm)
+            }
+            found => found,
         }
     }
 
-    /// The keys with this id; without one, all. Reads the set anew if it has none of that id.
-    pub(super) async fn keys(&self, id: Option<&str>) -> Vec<VerifyingKey> {
-        let found = self.known_keys(id);
-        if !found.is_empty() {
-            return found;
-        }
-        let _reading = self.reading.lock().await;
-        let floor = self
-            .lock()
-            .read_at
-            .is_some_and(|read_at| read_at.elapsed() < FLOOR);
-        if !floor {
-            self.read().await;
-        }
-        self.known_keys(id)
-    }
-
-    /// Reads the set by timer, for ever.
-    pub(super) async fn refresh(&self) {
+    pub(super) async fn keep_fresh(&self) {
         loop {
-            {
-                let _reading = self.reading.lock().await;
-                self.read().await;
-            }
-            sleep(self.every.max(FLOOR)).await;
+            let failed = {
+                let mut last_read = self.last_read.lock().await;
+                self.read(&mut last_read).await;
+                last_read.failed
+            };
+            let pause = if failed {
+                self.refresh.min(RETRY)
+            } else {
+                self.refresh
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 
-    fn known_keys(&self, id: Option<&str>) -> Vec<VerifyingKey> {
-        let known = self.lock();
-        let of_id = known
-            .keys
+    fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Arc<VerificationKey>, TokenError> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let keys = keys.ok_or(TokenError::KeysUnavailable)?;
+        let named: Vec<_> = keys
             .iter()
-            .filter(|(known, _)| id.is_none() || known.as_deref() == id);
-        of_id.map(|(_, key)| key.clone()).collect()
+            .filter(|published| id.is_none() || published.id.as_deref() == id)
+            .collect();
+        let mut fitting = named.iter().filter(|published| published.key.is_for(algorithm));
+        match (fitting.next(), fitting.next()) {
+            (Some(published), None) => Ok(Arc::clone(&published.key)),
+            // Two keys of one id and kind: the first counts.
+            (Some(published), Some(_)) if id.is_some() => Ok(Arc::clone(&published.key)),
+            _ if id.is_some() && !named.is_empty() => Err(TokenError::Algorithm),
+            _ => Err(TokenError::UnknownKey),
+        }
     }
 
-    /// Puts what the set holds now in the place of what it held. A failed read leaves the old keys in force.
-    async fn read(&self) {
-        let fetched = self.fetch().await;
-        let mut known = self.lock();
-        known.read_at = Some(Instant::now());
-        match fetched {
-            Ok(set) => {
-                known.keys = set
-                    .keys
-                    .iter()
-                    .filter_map(|jwk| self.verifying_key(jwk))
-                    .take(MAX_KEYS)
-                    .collect();
-                info!(keys = known.keys.len(), "read the key set");
-                known.failing = false;
-            }
-            Err(error) => {
-                if !known.failing {
-                    warn!(%error, kept = known.keys.len(), "can't read the key set; the keys known stay in force");
+    async fn read_unless_just_read(&self) {
+        let mut last_read = self.last_read.lock().await;
+        if last_read
+            .ended
+            .is_none_or(|ended| ended.elapsed() >= MIN_BETWEEN_READS)
+        {
+            self.read(&mut last_read).await;
+        }
+    }
+
+    async fn read(&self, last_read: &mut LastRead) {
+        let read = self.fetch().await;
+        last_read.ended = Some(Instant::now());
+        let failed_before = std::mem::replace(&mut last_read.failed, read.is_err());
+        let host = self.url.host_str().unwrap_or_default();
+        match read {
+            Ok(keys) => {
+                if failed_before {
+                    info!(host, keys = keys.len(), "the JWKS can be read again");
                 }
-                known.failing = true;
+                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(keys);
             }
-        }
-    }
-
-    async fn fetch(&self) -> Result<JwkSet, String> {
-        // The error's own text would hold the URL, which may hold a secret of its own.
-        let failed = |error: reqwest::Error| error.without_url().to_string();
-        let mut response = self
-            .client
-            .get(&self.url)
-            .send()
-            .await
-            .and_then(reqwest::Response::error_for_status)
-            .map_err(failed)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > MAX_BYTES {
-                return Err(format!("the key set has more than {MAX_BYTES} bytes"));
+            Err(error) if !failed_before => {
+                warn!(host, %error, "the JWKS cannot be read: the keys stay as they were");
             }
-            body.extend_from_slice(&chunk);
+            Err(_) => {}
         }
-        serde_json::from_slice(&body).map_err(|error| error.to_string())
     }
 
-    /// A key for signatures, with the algorithms of the configuration that fit it.
-    fn verifying_key(&self, jwk: &Jwk) -> Option<(Option<String>, VerifyingKey)> {
-        if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) {
-            return None;
+    async fn fetch(&self) -> Result<Arc<[Published]>, UnreadableJwks> {
+        let mut response = self.client.get(self.url.clone()).send().await?;
+        if !response.status().is_success() {
+            return Err(UnreadableJwks::Status(response.status().as_u16()));
         }
-        let key = DecodingKey::from_jwk(jwk).ok()?;
-        let named = jwk.common.key_algorithm.map(|algorithm| algorithm.to_string());
-        let fits = |algorithm: &&Algorithm| {
-            let name = format!("{algorithm:?}");
-            algorithm.family() == key.family() && named.as_ref().is_none_or(|named| *named == name)
-        };
-        let algorithms: Vec<_> = self.algorithms.iter().filter(fits).copied().collect();
-        (!algorithms.is_empty()).then(|| (jwk.common.key_id.clone(), VerifyingKey { key, algorithms }))
+        let mut text = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            if text.len() + chunk.len() > MAX_BYTES {
+                return Err(UnreadableJwks::TooLarge);
+            }
+            text.extend_from_slice(&chunk);
+        }
+        published(&text, &self.algorithms)
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+/// Why the keys could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UnreadableJwks {
+    #[error("not a URL")]
+    Url,
+    #[error("{0}")]
+    Http(reqwest::Error),
+    #[error("answered with status {0}")]
+    Status(u16),
+    #[error("the answer is over {MAX_BYTES} bytes")]
+    TooLarge,
+    #[error("the answer is not a JSON object with the array `keys`")]
+    Form,
+    #[error("the answer has no key that tokens may be signed with")]
+    NoKeys,
+}
+
+impl From<reqwest::Error> for UnreadableJwks {
+    fn from(error: reqwest::Error) -> Self {
+        // A URL may hold a password.
+        Self::Http(error.without_url())
     }
+}
+
+/// The keys for signatures, each with those of `algorithms` that fit it. Others are passed over: a set may hold
+/// keys of kinds that are not known here (RFC 7517 §5).
+fn published(text: &[u8], algorithms: &[Algorithm]) -> Result<Arc<[Published]>, UnreadableJwks> {
+    #[derive(Deserialize)]
+    struct Set {
+        keys: Vec<Value>,
+    }
+    let set: Set = serde_json::from_slice(text).map_err(|_| UnreadableJwks::Form)?;
+    let keys: Arc<[_]> = set
+        .keys
+        .into_iter()
+        .filter_map(|key| {
+            let key: Jwk = serde_json::from_value(key).ok()?;
+            let fitting: Vec<_> = algorithms
+                .iter()
+                .copied()
+                .filter(|algorithm| is_for(&key, *algorithm))
+                .collect();
+            if fitting.is_empty() {
+                return None;
+            }
+            let decoding = DecodingKey::from_jwk(&key).ok()?;
+            Some(Published {
+                id: key.common.key_id,
+                key: Arc::new(VerificationKey::new(decoding, fitting)),
+            })
+        })
+        .take(MAX_KEYS)
+        .collect();
+    if keys.is_empty() {
+        return Err(UnreadableJwks::NoKeys);
+    }
+    Ok(keys)
+}
+
+/// Whether the key is meant for this algorithm. One for shared secrets never is: it would be public.
+fn is_for(key: &Jwk, algorithm: Algorithm) -> bool {
+    use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
+    let by_kind: &[Algorithm] = match &key.algorithm {
+        AlgorithmParameters::RSA(_) => &[RS256, RS384, RS512, PS256, PS384, PS512],
+        AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => &[ES256],
+        AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P384 => &[ES384],
+        AlgorithmParameters::OctetKeyPair(okp) if okp.curve == EllipticCurve::Ed25519 => &[EdDSA],
+        _ => &[],
+    };
+    let common = &key.common;
+    by_kind.contains(&algorithm)
+        && common
+            .public_key_use
+            .as_ref()
+            .is_none_or(|usage| *usage == PublicKeyUse::Signature)
+        && common
+            .key_operations
+            .as_ref()
+            .is_none_or(|operations| operations.contains(&KeyOperations::Verify))
+        && common
+            .key_algorithm
+            .is_none_or(|stated| stated == KeyAlgorithm::from(algorithm))
 }

@@ -3,7 +3,7 @@
 //! The order is from cheap to dear, and nothing is kept of who is refused: the address, its origin, whether the
 //! node is current, the token, a seat.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use rivulet_protocol::{
     close::CloseCode,
@@ -183,11 +183,11 @@ impl Door {
         let identity = self
             .node
             .auth
-            .identify(token.as_deref().unwrap_or_default())
+            .check(token.as_deref().unwrap_or_default(), SystemTime::now())
             .await
-            .map_err(|denied| {
-                debug!(%denied, "refused a token");
-                Refusal::new(CloseCode::Unauthorized, denied.to_body())
+            .map_err(|error| {
+                debug!(reason = error.reason(), "refused a token");
+                Refusal::new(error.close_code(), error.to_body())
             })?;
         let mut faults = Vec::new();
         let patterns = self.patterns(&identity, query.events.as_deref(), &mut faults);

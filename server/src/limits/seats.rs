@@ -346,8 +346,9 @@ mod tests {
     fn who_yields() {
         const LIVE: [bool; 5] = [true; 5];
         let taken = "too many connections";
+        type Row = ([ClientKind; 5], [bool; 5], ClientKind, Option<usize>, bool);
         #[rustfmt::skip]
-        let table: &[([ClientKind; 5], [bool; 5], ClientKind, Option<usize>, bool)] = &[
+        let table: &[Row] = &[
             // who is there     | who was heard lately               | newcomer | who yields | seated
             ([P, P, P, P, P],    LIVE,                                 P,         None,        false),
             ([P, P, P, P, P],    LIVE,                                 V,         None,        false),
