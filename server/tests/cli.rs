@@ -288,7 +288,7 @@ fn what_a_router_would_reject_is_not_published() {
         ),
         (
             &["publish", "blob.deleted", "--user", "u1", "--data", "[]"],
-            "by json",
+            "by object",
         ),
         (
             &["publish", "blob.new", "--data", "{}"],
