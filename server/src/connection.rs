@@ -232,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             evicted.close(Closing {
                 code,
                 reason: reason.into(),
-            })
+            });
         });
         let (reader, socket) = tokio::io::split(stream);
         Self {

@@ -75,7 +75,7 @@ impl Listeners {
     ///
     /// # Errors
     /// The address that can't be had, and why.
-    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+    pub fn bind(config: &Config) -> anyhow::Result<Self> {
         let listen = |address: SocketAddr, key: &'static str| {
             bind(address).with_context(|| format!("can't listen on {address}, as `{key}` says"))
         };

@@ -57,7 +57,7 @@ impl Setup {
 
     /// Starts it, and waits until it is ready.
     pub async fn start(self) -> Router {
-        let router = self.launch().await;
+        let router = self.launch();
         until("the router to be ready", async || {
             router.get("/health/ready").await.0 == 200
         })
@@ -66,10 +66,10 @@ impl Setup {
     }
 
     /// Starts it, ready or not.
-    pub async fn launch(self) -> Router {
+    pub fn launch(self) -> Router {
         let config =
             Config::load(&self.inputs, Purpose::Router).unwrap_or_else(|problems| panic!("{problems}"));
-        let listeners = rivulet::Listeners::bind(&config).await.expect("free ports");
+        let listeners = rivulet::Listeners::bind(&config).expect("free ports");
         let (address, admin) = (
             listeners.address(),
             listeners.admin_address().expect("an admin listener"),

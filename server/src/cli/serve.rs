@@ -109,7 +109,7 @@ impl Serve {
         logging::start(&config.log);
         block_on(async {
             let signals = Signals::listen()?;
-            let listeners = Listeners::bind(&config).await?;
+            let listeners = Listeners::bind(&config)?;
             rivulet::run(config, listeners, signals.first()).await
         })??;
         Ok(())

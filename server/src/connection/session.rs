@@ -238,7 +238,7 @@ impl Session {
                 self.change(kept, ServerMessage::Unsubscribed, id);
             }
             ClientRequest::Resume { stream, seq, events } => {
-                self.resume(ResumePosition { stream, seq }, events)?
+                self.resume(ResumePosition { stream, seq }, events)?;
             }
             ClientRequest::RefreshToken(token) => {
                 return Ok(Next::Refresh {
