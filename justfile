@@ -42,7 +42,7 @@ format: (_need "rust" "python" "node")
 # Write what is generated from the types: schemas, both SDKs' types, reference pages
 [group('work on it')]
 gen *arguments: (_need "rust")
-    cargo run --locked --quiet --bin rivulet -- gen "$@"
+    cargo run --locked --quiet --bin rivulet -- codegen "$@"
 
 # The whole-system tests on a real nats-server alone; arguments go to `cargo test`
 [group('work on it')]

@@ -50,7 +50,7 @@ fn line(rejected: &Rejected, printer: &Printer) -> String {
         let mut line = json!({
             "subject": subject, "seq": seq, "size": size, "rule": rule, "pointer": pointer, "message": message,
         });
-        // JSON as it came, anything else as text.
+        // JSON as JSON, anything else as text.
         line["payload"] = raw
             .and_then(|raw| serde_json::from_str(raw.get()).ok())
             .unwrap_or_else(|| payload.as_ref().into());
