@@ -53,6 +53,7 @@ e2e *arguments: (_need "rust" "python" "nats")
 # Measure CPU per delivered event and latency, in the release profile
 [group('measure it')]
 bench *arguments: (_need "rust" "python" "nats")
+    cargo build --locked --release --package rivulet --bin rivulet
     cargo run --locked --release --package rivulet-tests --bin bench -- "$@"
 
 # Fuzz one target (needs nightly Rust and cargo-fuzz): ./just fuzz pattern -max_total_time=60
