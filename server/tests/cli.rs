@@ -7,6 +7,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
@@ -65,9 +66,25 @@ impl Rivulet {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs it to its end; one that does not come to it is killed, and has no exit code.
     fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Ended {
-        Ended(self.command(arguments).output().unwrap())
+        let mut command = self.command(arguments);
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_child(&child);
+        let (ended, end) = mpsc::channel::<()>();
+        let guard = thread::spawn(move || {
+            if end.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(ended);
+        guard.join().unwrap();
+        Ended(output)
     }
 }
 
