@@ -514,7 +514,7 @@ impl Default for Drain {
 impl Default for Log {
     fn default() -> Self {
         Self {
-            filter: "info".into(),
+            filter: "info,async_nats=warn".into(),
             format: LogFormat::Human,
         }
     }
