@@ -1,3 +1,12 @@
 //! One module per promise, each against a real nats-server and real sockets.
 
+mod commands;
+mod faults;
+mod limits;
+mod oracle;
+mod ownership;
+mod refusals;
 mod routing;
+mod sessions;
+mod slow_consumer;
+mod sources;

@@ -1,0 +1,168 @@
+//! A command ends in a reply, an error, or `OUTCOME_UNKNOWN`, and one id is asked once.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::StreamExt;
+use rivulet_tests::{
+    client::Connect,
+    nats::Nats,
+    router::{Router, Setup},
+    token::token_for,
+};
+use serde_json::{Value, json};
+
+const CREATE: &str = "create_blob";
+
+/// A backend that answers `create_blob` as `answer` says; counts what it was asked.
+async fn backend(nats: &Nats, answer: impl Fn(&str) -> Option<String> + Send + 'static) -> Arc<AtomicUsize> {
+    let client = nats.client().await;
+    let mut requests = client.subscribe("command.create_blob").await.unwrap();
+    client.flush().await.unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let headers = request.headers.unwrap_or_default();
+            let header = |name: &str| {
+                headers
+                    .get(name)
+                    .map(|value| value.to_string())
+                    .unwrap_or_default()
+            };
+            let data = String::from_utf8(request.payload.to_vec()).unwrap();
+            let seen = format!(
+                "{}|{}|{data}",
+                header("Rivulet-User"),
+                header("Rivulet-Command-Id")
+            );
+            if let (Some(answer), Some(inbox)) = (answer(&seen), request.reply) {
+                client.publish(inbox, answer.into()).await.unwrap();
+            }
+        }
+    });
+    asked
+}
+
+fn create(id: Option<&str>) -> Value {
+    let mut message = json!({ "type": CREATE, "data": { "content": "c", "schema_id": "s" } });
+    if let Some(id) = id {
+        message["id"] = json!(id);
+    }
+    message
+}
+
+#[tokio::test]
+async fn a_command_reaches_its_backend_and_the_answer_comes_back_untouched() {
+    let nats = Nats::start().await;
+    let router = Router::start(&nats).await;
+    backend(&nats, |seen| {
+        Some(format!(r#"{{"data": {{"seen":{}, "n": 1.0}}}}"#, json!(seen)))
+    })
+    .await;
+    let mut client = router.plain("a b").ready().await;
+    client
+        .send_text(r#"{"type":"create_blob","id":"7","data":{"schema_id":"s", "content":"\u00e9"}}"#)
+        .await;
+    let reply = client.expect("reply").await;
+    assert_eq!(reply["id"], "7");
+    assert_eq!(
+        reply["data"]["seen"],
+        r#"a=20b|7|{"schema_id":"s", "content":"\u00e9"}"#
+    );
+    assert_eq!(reply["data"]["n"].to_string(), "1.0");
+}
+
+#[tokio::test]
+async fn an_id_is_asked_once() {
+    let nats = Nats::start().await;
+    let router = Router::start(&nats).await;
+    let asked = backend(&nats, |_| Some(r#"{"data":{"blob_id":"b"}}"#.into())).await;
+    for _ in 0..3 {
+        // Another session each time: the id is the user's.
+        let mut client = router.v1("ada").ready().await;
+        client.send(create(Some("once"))).await;
+        assert_eq!(client.expect("reply").await["data"]["blob_id"], "b");
+    }
+    let mut other = router.plain("bob").ready().await;
+    other.send(create(Some("once"))).await;
+    other.expect("reply").await;
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_backends_error_comes_with_its_fields() {
+    let nats = Nats::start().await;
+    let router = Router::start(&nats).await;
+    backend(&nats, |_| {
+        Some(r#"{"error":{"code":"NOT_FOUND","message":"m","blob_id":"b"}}"#.into())
+    })
+    .await;
+    let mut client = router.plain("ada").ready().await;
+    client.send(create(Some("x"))).await;
+    let error = client.expect("error").await;
+    assert_eq!(
+        error,
+        json!({ "type": "error", "id": "x", "data": { "code": "NOT_FOUND", "message": "m", "blob_id": "b" } })
+    );
+}
+
+#[tokio::test]
+async fn every_other_end_has_a_code() {
+    let nats = Nats::start().await;
+    let router = Setup::on(&nats).set("commands.deadline", "1s").start().await;
+    let mut client = router.plain("ada").ready().await;
+    client.send(create(None)).await;
+    assert_eq!(
+        client.expect("error").await["data"]["code"],
+        "BACKEND_UNAVAILABLE"
+    );
+
+    backend(&nats, |seen| seen.contains("nonsense").then(|| "nonsense".into())).await;
+    let mut nonsense = create(None);
+    nonsense["data"]["content"] = json!("nonsense");
+    client.send(nonsense).await;
+    assert_eq!(client.expect("error").await["data"]["code"], "COMMAND_FAILED");
+    client.send(create(None)).await;
+    assert_eq!(client.expect("error").await["data"]["code"], "OUTCOME_UNKNOWN");
+}
+
+#[tokio::test]
+async fn a_bad_command_names_its_field() {
+    let nats = Nats::start().await;
+    let router = Router::start(&nats).await;
+    let mut client = router.plain("ada").ready().await;
+    for (message, code, field) in [
+        (json!({ "type": CREATE }), "INVALID_MESSAGE", "data"),
+        (
+            json!({ "type": CREATE, "data": { "content": "c" } }),
+            "INVALID_MESSAGE",
+            "data.schema_id",
+        ),
+        (
+            json!({ "type": CREATE, "data": { "content": 1, "schema_id": "s" } }),
+            "INVALID_MESSAGE",
+            "data.content",
+        ),
+        (
+            json!({ "type": "create_blub", "data": {} }),
+            "UNKNOWN_TYPE",
+            "type",
+        ),
+    ] {
+        client.send(message.clone()).await;
+        let error = client.expect("error").await;
+        assert_eq!(
+            (&error["data"]["code"], &error["data"]["field"]),
+            (&json!(code), &json!(field)),
+            "{message}"
+        );
+    }
+    let limited = token_for("ada", json!({ "commands": ["process_blob"] }));
+    let mut client = Connect::v1(router.address, &limited).ready().await;
+    client.send(create(None)).await;
+    assert_eq!(client.expect("error").await["data"]["code"], "FORBIDDEN");
+}

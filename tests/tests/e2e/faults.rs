@@ -1,0 +1,115 @@
+//! What happens when NATS goes, comes back, or carries what it should not.
+
+use futures_util::StreamExt;
+use rivulet_tests::{
+    nats::Nats,
+    publish::{Publish, blob_created},
+    router::Router,
+    soon, until,
+};
+use serde_json::json;
+
+#[tokio::test]
+async fn nats_restarts_and_the_router_comes_back_by_itself() {
+    let mut nats = Nats::start().await;
+    let router = Router::start(&nats).await;
+    let mut client = router.subscriber("ada", &["*"]).await;
+    let publish = Publish::on(&nats).await;
+    let before = publish.blob("ada", "before").await;
+    client.expect("blob.created").await;
+    nats.kill();
+    until("the node to notice", async || {
+        router.get("/health/ready").await.0 == 503
+    })
+    .await;
+    nats.revive().await;
+    until("the node to be ready again", async || {
+        router.get("/health/ready").await.0 == 200
+    })
+    .await;
+    let publish = Publish::on(&nats).await;
+    let after = publish.blob("ada", "after").await;
+    let event = client.skip_to("blob.created").await;
+    assert_eq!(event["data"]["blob_id"], "after");
+    assert_eq!(event["seq"], after);
+    assert_eq!(after, before + 1);
+}
+
+#[tokio::test]
+async fn what_was_stored_meanwhile_is_told_as_a_gap() {
+    let mut nats = Nats::start().await;
+    let router = Router::start(&nats).await;
+    let mut client = router.subscriber("ada", &["*"]).await;
+    let before = Publish::on(&nats).await.blob("ada", "1").await;
+    client.expect("blob.created").await;
+    nats.kill();
+    until("the node to notice", async || {
+        router.get("/health/ready").await.0 == 503
+    })
+    .await;
+    nats.revive().await;
+    // Whether the router or this publisher is back first decides whether the event comes or is told as gone.
+    // Never is it left out in silence.
+    let seq = Publish::on(&nats).await.blob("ada", "2").await;
+    let next = client.next().await;
+    match next["type"].as_str() {
+        Some("gap") => {
+            assert_eq!(
+                (&next["data"]["from_seq"], &next["data"]["to_seq"]),
+                (&json!(before), &json!(seq))
+            );
+            assert_eq!(next["data"]["reason"], "interrupted");
+        }
+        _ => assert_eq!(
+            (&next["type"], &next["seq"]),
+            (&json!("blob.created"), &json!(seq))
+        ),
+    }
+}
+
+#[tokio::test]
+async fn forged_sequence_headers_change_nothing() {
+    let nats = Nats::start().await;
+    let router = Router::start(&nats).await;
+    let mut client = router.subscriber("ada", &["*"]).await;
+    let publish = Publish::on(&nats).await;
+    let forged = [
+        ("Nats-Sequence", "999999"),
+        ("Nats-Stream", "OTHER"),
+        ("Nats-Subject", "book.created"),
+        ("Nats-Last-Sequence", "7"),
+        ("Nats-Time-Stamp", "1999-01-01T00:00:00Z"),
+    ];
+    for number in 0..3 {
+        let data = blob_created("ada", &number.to_string()).to_string();
+        let seq = publish.with_headers("blob.created", &forged, data).await;
+        let event = client.expect("blob.created").await;
+        assert_eq!(event["seq"], seq);
+        assert!(!event["time"].as_str().unwrap().starts_with("1999"));
+    }
+}
+
+#[tokio::test]
+async fn what_breaks_a_rule_is_shown_and_nothing_else_is_lost() {
+    let nats = Nats::start().await;
+    let router = Router::start(&nats).await;
+    let mut client = router.subscriber("ada", &["*"]).await;
+    let mut rejected = nats.client().await.subscribe("rivulet.rejected.>").await.unwrap();
+    let publish = Publish::on(&nats).await;
+    publish.raw("blob.created", r#"{"user_id":"ada"}"#).await;
+    let message = soon("the rejected event", rejected.next()).await.unwrap();
+    assert_eq!(message.subject.as_str(), "rivulet.rejected.blob.created");
+    let megabyte = format!(r#"{{"user_id":"ada","x":"{}"}}"#, "x".repeat(1_000_000));
+    publish.raw("blob.updated", megabyte).await;
+    let message = soon("the rejected event", rejected.next()).await.unwrap();
+    assert_eq!(message.subject.as_str(), "rivulet.rejected.blob.updated");
+    assert!(message.payload.len() < 4_096, "only what it was and why");
+    publish.blob("ada", "good").await;
+    assert_eq!(client.expect("blob.created").await["data"]["blob_id"], "good");
+    assert_eq!(
+        router
+            .metric("rivulet_events_rejected_total{rule=\"too_large\"}")
+            .await,
+        1.0
+    );
+}

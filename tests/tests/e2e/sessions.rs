@@ -1,0 +1,348 @@
+//! What a session is promised: patterns, answers, tokens, heartbeats, an orderly end.
+
+use std::time::Duration;
+
+use rivulet_tests::{
+    client::Connect,
+    nats::Nats,
+    publish::Publish,
+    router::{Router, Setup},
+    soon,
+    token::{token, token_for, token_lasting},
+    until,
+};
+use serde_json::{Value, json};
+
+async fn parts() -> (Nats, Router, Publish) {
+    let nats = Nats::start().await;
+    let router = Router::start(&nats).await;
+    let publish = Publish::on(&nats).await;
+    (nats, router, publish)
+}
+
+fn types(values: &[Value]) -> Vec<&str> {
+    values
+        .iter()
+        .map(|value| value["type"].as_str().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn patterns_are_added_and_removed() {
+    let (_nats, router, publish) = parts().await;
+    for patterns in [
+        vec!["blob.created", "blob.updated", "processor.completed"],
+        vec!["blob.*", "processor.*"],
+        vec!["*"],
+    ] {
+        let mut client = router.plain("ada").ready().await;
+        let subscribed = client.subscribe(&patterns).await;
+        assert_eq!(subscribed["data"]["events"], json!(patterns));
+        publish.blob("ada", "1").await;
+        client.expect("blob.created").await;
+        client
+            .send(json!({ "type": "unsubscribe", "events": patterns }))
+            .await;
+        assert_eq!(client.expect("unsubscribed").await["data"]["events"], json!([]));
+        publish.blob("ada", "2").await;
+        let mut other = router.subscriber("ada", &["*"]).await;
+        publish.blob("ada", "3").await;
+        other.expect("blob.created").await;
+        assert_eq!(client.drain().await, Vec::<Value>::new());
+    }
+}
+
+#[tokio::test]
+async fn one_subscribe_for_each_of_60_handlers() {
+    let (_nats, router, publish) = parts().await;
+    let mut client = router.plain("ada").open().await;
+    for number in 0..60 {
+        client
+            .send(json!({ "type": "subscribe", "events": [format!("blob.kind{number}")] }))
+            .await;
+    }
+    client.expect("connected").await;
+    for number in 0..60 {
+        let subscribed = client.expect("subscribed").await;
+        assert_eq!(subscribed["data"]["events"].as_array().unwrap().len(), number + 1);
+    }
+    for number in [59, 0] {
+        publish
+            .raw(&format!("blob.kind{number}"), r#"{"user_id":"ada"}"#)
+            .await;
+        client.expect(&format!("blob.kind{number}")).await;
+    }
+}
+
+#[tokio::test]
+async fn who_reconnects_with_events_is_not_deaf() {
+    let (_nats, router, publish) = parts().await;
+    for _ in 0..2 {
+        let mut client = router.plain("ada").query("events", "blob.*,book.*").open().await;
+        let connected = client.expect("connected").await;
+        assert_eq!(connected["data"]["events"], json!(["blob.*", "book.*"]));
+        publish.blob("ada", "1").await;
+        client.expect("blob.created").await;
+    }
+}
+
+#[tokio::test]
+async fn a_bad_query_is_told_after_connected_and_counts_as_not_given() {
+    let (_nats, router, _publish) = parts().await;
+    let mut client = router
+        .plain("ada")
+        .query("events", "blob.*,b*")
+        .query("seq", "x")
+        .query("device", &"d".repeat(65))
+        .open()
+        .await;
+    assert_eq!(client.expect("connected").await["data"]["events"], json!([]));
+    let mut faults = Vec::new();
+    for _ in 0..3 {
+        let error = client.expect("error").await;
+        faults.push((
+            error["data"]["code"].to_string(),
+            error["data"]["field"].to_string(),
+        ));
+    }
+    faults.sort();
+    let expected = [
+        ("INVALID_MESSAGE", "device"),
+        ("INVALID_MESSAGE", "stream"),
+        ("INVALID_PATTERN", "events"),
+    ];
+    assert_eq!(
+        faults,
+        expected.map(|(code, field)| (format!("\"{code}\""), format!("\"{field}\"")))
+    );
+}
+
+#[tokio::test]
+async fn a_pong_comes_behind_everything_before_it() {
+    let (_nats, router, publish) = parts().await;
+    let mut client = router.subscriber("ada", &["*"]).await;
+    let seq = publish.blob("ada", "1").await;
+    client.expect("blob.created").await;
+    client.send(json!({ "type": "ping", "id": "p" })).await;
+    let pong = client.expect("pong").await;
+    assert_eq!(
+        (pong["id"].as_str(), pong["data"]["seq"].as_u64()),
+        (Some("p"), Some(seq))
+    );
+}
+
+#[tokio::test]
+async fn the_star_is_all_that_the_token_permits() {
+    let (_nats, router, publish) = parts().await;
+    let limited = token_for("ada", json!({ "events": ["blob.*"] }));
+    let mut client = Connect::plain(router.address, &limited).ready().await;
+    client.subscribe(&["*", "error", "pong"]).await;
+    client
+        .send(json!({ "type": "subscribe", "events": ["book.*"], "id": "x" }))
+        .await;
+    let error = client.expect("error").await;
+    assert_eq!(
+        (&error["data"]["code"], &error["id"]),
+        (&json!("FORBIDDEN"), &json!("x"))
+    );
+    publish
+        .raw("book.created", r#"{"user_id":"ada","book_id":"b"}"#)
+        .await;
+    publish.blob("ada", "1").await;
+    client.expect("blob.created").await;
+}
+
+#[tokio::test]
+async fn the_claim_subscribe_is_in_force_from_the_start() {
+    let (_nats, router, _publish) = parts().await;
+    let token = token_for("ada", json!({ "subscribe": ["book.*"] }));
+    let connected = Connect::plain(router.address, &token)
+        .open()
+        .await
+        .expect("connected")
+        .await;
+    assert_eq!(connected["data"]["events"], json!(["book.*"]));
+}
+
+#[tokio::test]
+async fn a_new_token_takes_the_place_of_the_old() {
+    let (_nats, router, publish) = parts().await;
+    let mut client = router.subscriber("ada", &["blob.*", "book.*", "*"]).await;
+    for (token, code) in [
+        (token("bob"), "FORBIDDEN"),
+        ("not a token".into(), "UNAUTHORIZED"),
+    ] {
+        client
+            .send(json!({ "type": "refresh_token", "token": token, "id": "r" }))
+            .await;
+        let error = client.expect("error").await;
+        assert_eq!(
+            (&error["data"]["code"], &error["id"]),
+            (&json!(code), &json!("r"))
+        );
+    }
+    let narrower = token_for("ada", json!({ "events": ["book.*"] }));
+    client
+        .send(json!({ "type": "refresh_token", "token": narrower, "id": "r" }))
+        .await;
+    let refreshed = client.expect("token_refreshed").await;
+    assert!(refreshed["data"]["expires_in_ms"].as_u64().unwrap() > 3_000_000);
+    assert_eq!(
+        client.expect("subscribed").await["data"]["events"],
+        json!(["book.*", "*"])
+    );
+    publish.blob("ada", "1").await;
+    publish
+        .raw("book.created", r#"{"user_id":"ada","book_id":"b"}"#)
+        .await;
+    client.expect("book.created").await;
+}
+
+#[tokio::test]
+async fn an_expired_token_ends_the_session() {
+    let (_nats, router, _publish) = parts().await;
+    let mut client = Connect::plain(router.address, &token_lasting("ada", Duration::from_secs(3)))
+        .ready()
+        .await;
+    client.expect("token_expiring").await;
+    assert_eq!(client.closed().await.0, 4401);
+}
+
+#[tokio::test]
+async fn a_refreshed_token_outlives_the_old() {
+    let (_nats, router, _publish) = parts().await;
+    let mut client = Connect::plain(router.address, &token_lasting("ada", Duration::from_secs(3)))
+        .ready()
+        .await;
+    client.expect("token_expiring").await;
+    client
+        .send(json!({ "type": "refresh_token", "token": token_lasting("ada", Duration::from_secs(6)) }))
+        .await;
+    client.expect("token_refreshed").await;
+    // The old end passes before the new token's own warning comes.
+    client.expect("token_expiring").await;
+    assert_eq!(client.closed().await.0, 4401);
+}
+
+#[tokio::test]
+async fn silence_is_filled_with_heartbeats() {
+    let nats = Nats::start().await;
+    let router = Setup::on(&nats).set("sessions.heartbeat", "1s").start().await;
+    let publish = Publish::on(&nats).await;
+    let mut client = router.v1("ada").ready().await;
+    let seq = publish.blob("bob", "1").await;
+    let heard = client.expect("heartbeat").await["data"]["seq"].as_u64().unwrap();
+    assert!(heard <= seq);
+    while client.expect("heartbeat").await["data"]["seq"] != seq {}
+}
+
+#[tokio::test]
+async fn who_misses_two_heartbeats_is_let_go() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let nats = Nats::start().await;
+    let router = Setup::on(&nats).set("sessions.heartbeat", "1s").start().await;
+    // It reads and never answers: no library would do that.
+    let mut socket = tokio::net::TcpStream::connect(router.address).await.unwrap();
+    let request = format!(
+        "GET /ws?token={} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        token("ada")
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut received = Vec::new();
+    soon("the end", socket.read_to_end(&mut received)).await.unwrap();
+    let close = 4408_u16.to_be_bytes();
+    assert!(
+        received.windows(2).any(|window| window == [0x89, 0]),
+        "a WebSocket ping came first"
+    );
+    assert!(
+        received.windows(2).any(|window| window == close),
+        "then the close"
+    );
+}
+
+#[tokio::test]
+async fn a_drain_tells_every_session_and_ends() {
+    let (_nats, mut router, _publish) = parts().await;
+    let mut clients = [router.plain("ada").ready().await, router.v1("ada").ready().await];
+    router.begin_end();
+    for client in &mut clients {
+        let draining = client.expect("draining").await;
+        assert!(
+            draining["data"]["stream"]
+                .as_str()
+                .unwrap()
+                .starts_with("RIVULET@")
+        );
+        assert_eq!(client.closed().await.0, 1001);
+    }
+    router.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_resumed_is_told_as_a_gap() {
+    let (_nats, router, publish) = parts().await;
+    let seq = publish.blob("ada", "1").await;
+    until("the event to be dispatched", async || {
+        router.plain("eve").open().await.expect("connected").await["data"]["seq"] == seq
+    })
+    .await;
+    let connected = router.v1("ada").open().await.expect("connected").await;
+    let stream = connected["data"]["stream"].as_str().unwrap().to_owned();
+    for (stream, from, reason) in [
+        (stream.as_str(), seq - 1, Some("evicted")),
+        (stream.as_str(), seq + 5, Some("future_seq")),
+        ("OTHER@1", seq, Some("epoch_changed")),
+        (stream.as_str(), seq, None),
+    ] {
+        let mut at_connect = router
+            .v1("ada")
+            .query("stream", stream)
+            .query("seq", &from.to_string())
+            .open()
+            .await;
+        let connected = at_connect.expect("connected").await;
+        assert_eq!(connected["data"]["resumed"], reason.is_none(), "{connected}");
+        let mut by_frame = router.v1("ada").ready().await;
+        by_frame
+            .send(json!({ "type": "resume", "stream": stream, "seq": from, "events": ["blob.*"] }))
+            .await;
+        if let Some(reason) = reason {
+            for client in [&mut at_connect, &mut by_frame] {
+                let gap = client.expect("gap").await;
+                assert_eq!(
+                    (&gap["data"]["reason"], &gap["data"]["to_seq"]),
+                    (&json!(reason), &json!(seq))
+                );
+            }
+        }
+        let resumed = by_frame.expect("resumed").await;
+        assert_eq!(resumed["data"]["complete"], reason.is_none());
+        assert_eq!(types(&by_frame.drain().await), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn fifty_sessions_of_one_development_token() {
+    let nats = Nats::start().await;
+    let router = Setup::on(&nats).set("dev", "true").start().await;
+    let publish = Publish::on(&nats).await;
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = Connect::plain(router.address, "test_token").ready().await;
+        client.subscribe(&["blob.*"]).await;
+        clients.push(client);
+    }
+    for number in 0..10 {
+        publish.blob("test_token", &number.to_string()).await;
+    }
+    for client in &mut clients {
+        for number in 0..10 {
+            let event = client.next().await;
+            assert_eq!(event["type"], "blob.created");
+            assert_eq!(event["data"]["blob_id"], number.to_string());
+        }
+    }
+}

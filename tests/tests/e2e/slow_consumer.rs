@@ -1,0 +1,77 @@
+//! One slow reader delays nobody and costs a bounded amount of memory.
+
+use rivulet_tests::{nats::Nats, publish::blob_created, router::Setup, until};
+use serde_json::Value;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_200_readers_the_one_that_stops_is_closed_and_the_others_miss_nothing() {
+    const READERS: usize = 200;
+    const EVENTS: usize = 2_000;
+    const BOUND: u64 = 256 << 10;
+
+    let nats = Nats::start().await;
+    let router = Setup::on(&nats)
+        .set("limits.devices_per_user", "0")
+        .set("sessions.outbox_bytes", "256KiB")
+        .set("sessions.outbox_events", "10000")
+        .set("sessions.max_event_bytes", "64KiB")
+        .start()
+        .await;
+    let mut stopped = router.subscriber("ada", &["*"]).await;
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..READERS - 1 {
+        let mut client = router.subscriber("ada", &["*"]).await;
+        readers.spawn(async move {
+            for number in 0..EVENTS {
+                assert_eq!(
+                    client.expect("blob.created").await["data"]["blob_id"],
+                    number.to_string()
+                );
+            }
+        });
+    }
+    let mut data = blob_created("ada", "");
+    // 2,000 events of 8 KB are far beyond what the kernel buffers for one loopback socket.
+    data["preview"] = "x".repeat(8_000).into();
+    let jetstream = async_nats::jetstream::new(nats.client().await);
+    let mut waiting = 0;
+    for number in 0..EVENTS {
+        data["blob_id"] = number.to_string().into();
+        jetstream
+            .publish("blob.created", data.to_string().into())
+            .await
+            .unwrap()
+            .await
+            .unwrap();
+        if number % 100 == 0 {
+            let health: Value = serde_json::from_str(&router.admin_page("/health").await).unwrap();
+            waiting = waiting.max(health["queue_bytes"].as_u64().unwrap());
+        }
+    }
+    until("the slow reader to be cut", async || {
+        router
+            .metric("rivulet_connections_closed_total{code=\"4413\"}")
+            .await
+            == 1.0
+    })
+    .await;
+    while let Some(reader) = readers.join_next().await {
+        reader.unwrap();
+    }
+    assert!(waiting <= READERS as u64 * BOUND, "{waiting} bytes waited");
+    assert_eq!(router.metric("rivulet_outbox_overflows_total").await, 1.0);
+
+    // What it reads when it reads on is whole, in order, and at its end says why.
+    let mut number = 0;
+    let code = loop {
+        match stopped.next_or_close().await {
+            Ok(event) => {
+                assert_eq!(event["data"]["blob_id"], number.to_string());
+                number += 1;
+            }
+            Err((code, _)) => break code,
+        }
+    };
+    assert!(number < EVENTS);
+    assert!(matches!(code, 4413 | 1006), "{code}");
+}
