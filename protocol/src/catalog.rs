@@ -217,18 +217,24 @@ impl Catalog {
 
     /// The definition of this name together with all that it refers to.
     pub(crate) fn reachable(&self, name: &str) -> Map<String, Value> {
-        let mut reachable = Map::new();
-        let mut pending = vec![name.to_owned()];
-        while let Some(name) = pending.pop() {
-            if reachable.contains_key(&name) {
-                continue;
-            }
-            let schema = &self.definitions[&name];
-            profile::references(schema, &mut |reference| pending.push(reference.to_owned()));
-            reachable.insert(name, schema.clone());
-        }
-        reachable
+        reachable(&json!({ "$ref": format!("#/$defs/{name}") }), &self.definitions)
     }
+}
+
+/// The definitions that a schema refers to, directly or by way of others.
+pub(crate) fn reachable(schema: &Value, definitions: &Map<String, Value>) -> Map<String, Value> {
+    let mut reachable = Map::new();
+    let mut pending = Vec::new();
+    profile::references(schema, &mut |reference| pending.push(reference.to_owned()));
+    while let Some(name) = pending.pop() {
+        if reachable.contains_key(&name) {
+            continue;
+        }
+        let schema = &definitions[&name];
+        profile::references(schema, &mut |reference| pending.push(reference.to_owned()));
+        reachable.insert(name, schema.clone());
+    }
+    reachable
 }
 
 impl FamilyError {

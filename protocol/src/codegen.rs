@@ -1,1 +1,33 @@
-//! From the catalogue to text: schemas, both SDKs' generated files, the pages of codes.
+//! From the catalogue to text: schemas, the pages of codes. Pure functions; `rivulet codegen` writes the files.
+
+mod codes;
+mod schemas;
+
+use serde_json::Value;
+
+use crate::catalog::Catalog;
+
+/// A file that is generated and never edited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GeneratedFile {
+    /// Where it stands in the project, with `/` between folders.
+    pub path: String,
+    /// What is in it.
+    pub text: String,
+}
+
+/// Every file that comes from the catalogue.
+pub fn files(catalog: &Catalog) -> Vec<GeneratedFile> {
+    let mut files = schemas::files(catalog);
+    files.extend(codes::files());
+    files
+}
+
+/// A JSON document as a file.
+fn document(path: impl Into<String>, value: &Value) -> GeneratedFile {
+    let text = serde_json::to_string_pretty(value).expect("a value is JSON") + "\n";
+    GeneratedFile {
+        path: path.into(),
+        text,
+    }
+}

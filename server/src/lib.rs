@@ -36,7 +36,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rivulet_protocol::{catalog::Catalog, event::EventType, validate::Validator};
+use rivulet_protocol::{catalog::Catalog, codegen, event::EventType, validate::Validator};
 use tokio::{
     net::{TcpListener, TcpSocket},
     time::Instant,
@@ -177,7 +177,11 @@ pub async fn run(
     });
     let opened = Arc::new(AtomicBool::new(false));
     let pages = Pages {
-        documents: Vec::new(),
+        documents: codegen::files(&catalog)
+            .into_iter()
+            .filter(|file| file.path.starts_with("schemas/"))
+            .map(|file| (file.path, file.text))
+            .collect(),
         front: config
             .dev
             .then_some(include_str!("../../examples/web/index.html")),

@@ -8,6 +8,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use rivulet::{config, metrics};
+use rivulet_protocol::{catalog::Catalog, codegen};
 
 use super::{Failure, print};
 
@@ -55,10 +56,14 @@ impl Codegen {
 
 /// Every generated file, by its path in the project.
 fn generated() -> Vec<(String, String)> {
-    vec![
+    let of_the_protocol = codegen::files(&Catalog::builtin())
+        .into_iter()
+        .map(|file| (file.path, file.text));
+    let of_the_server = [
         ("docs/configuration.md".to_owned(), config::reference()),
         ("docs/metrics.md".to_owned(), metrics::reference()),
-    ]
+    ];
+    of_the_protocol.chain(of_the_server).collect()
 }
 
 fn write(file: &Path, text: &str) -> anyhow::Result<()> {

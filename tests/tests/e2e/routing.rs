@@ -27,3 +27,20 @@ async fn a_plain_client_gets_one_object_a_frame() {
     assert!(event["time"].is_string());
     assert_eq!(client.frames, 3);
 }
+
+#[tokio::test]
+async fn the_schemas_are_served() {
+    let nats = Nats::start().await;
+    let router = Router::start(&nats).await;
+    let (status, bundle) = router.get("/schemas/events.json").await;
+    assert_eq!(status, 200);
+    let types: Vec<_> = bundle["oneOf"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| &event["title"])
+        .collect();
+    assert!(types.contains(&&json!("blob.created")), "{types:?}");
+    assert_eq!(router.get("/schemas/messages/pong.json").await.1["title"], "pong");
+    assert_eq!(router.get("/schemas/../Cargo.toml").await.0, 404);
+}

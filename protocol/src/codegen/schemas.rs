@@ -1,0 +1,159 @@
+//! JSON Schemas (2020-12): a bundle of all events, and each message by itself.
+
+use serde_json::{Map, Value, json};
+
+use super::{GeneratedFile, document};
+use crate::{
+    catalog::{Catalog, CommandSpec, EPHEMERAL_KEY, EventSpec, reachable, schema_of},
+    message::{ClientMessage, MAX_ID_LENGTH, ServerMessage},
+    scalar::MAX_SAFE_INTEGER,
+};
+
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+
+pub(super) fn files(catalog: &Catalog) -> Vec<GeneratedFile> {
+    let definitions = catalog.definitions();
+    let mut files = vec![document("schemas/events.json", &bundle(catalog))];
+    let mut message = |name: &str, schema: Value, definitions: &Map<String, Value>| {
+        files.push(document(
+            format!("schemas/messages/{name}.json"),
+            &alone(schema, definitions),
+        ));
+    };
+    for event in catalog.events() {
+        message(event.event_type.as_str(), envelope(event), definitions);
+    }
+    for command in catalog.commands() {
+        message(&command.name, request(command), definitions);
+        message(&format!("{}.reply", command.name), reply(command), definitions);
+    }
+    for (schema, answers) in [
+        (schema_of::<ClientMessage>(), false),
+        (schema_of::<ServerMessage>(), true),
+    ] {
+        let nested = schema["$defs"].as_object().cloned().unwrap_or_default();
+        for branch in schema["oneOf"].as_array().expect("a tagged enum is a choice") {
+            let name = branch["properties"]["type"]["const"]
+                .as_str()
+                .expect("each is tagged");
+            let mut branch = branch.clone();
+            branch["title"] = json!(name);
+            if answers {
+                branch["properties"]["id"] = id("The `id` of the message that this answers.");
+            }
+            message(name, branch, &nested);
+        }
+    }
+    files
+}
+
+/// All events in one document.
+fn bundle(catalog: &Catalog) -> Value {
+    let branches: Vec<Value> = catalog.events().iter().map(envelope).collect();
+    let schema = json!({ "title": "Event", "oneOf": branches });
+    alone(schema, catalog.definitions())
+}
+
+/// An event as it stands on the wire.
+fn envelope(event: &EventSpec) -> Value {
+    let mut schema = json!({
+        "title": event.event_type.as_str(),
+        "description": event.description,
+        "type": "object",
+        "properties": {
+            "type": { "const": event.event_type.as_str() },
+            "seq": {
+                "description": "Where the event stands in the stream; absent on a core source.",
+                "type": "integer",
+                "minimum": 0,
+                "maximum": MAX_SAFE_INTEGER,
+            },
+            "time": {
+                "description": "When the stream stored it or, on a core source, when the router got it.",
+                "type": "string",
+                "format": "date-time",
+            },
+            "data": definition(&event.data),
+        },
+        "required": ["type", "data"],
+    });
+    if event.ephemeral {
+        schema[EPHEMERAL_KEY] = json!(true);
+    }
+    schema
+}
+
+fn request(command: &CommandSpec) -> Value {
+    json!({
+        "title": command.name,
+        "description": command.description,
+        "type": "object",
+        "properties": {
+            "type": { "const": command.name },
+            "id": id("Echoed in the answer. One id is asked once in 10 minutes."),
+            "data": definition(&command.request),
+        },
+        "required": ["type", "data"],
+    })
+}
+
+fn reply(command: &CommandSpec) -> Value {
+    json!({
+        "title": format!("{}.reply", command.name),
+        "description": format!("The answer to `{}`.", command.name),
+        "type": "object",
+        "properties": {
+            "type": { "const": "reply" },
+            "id": id("The `id` of the command."),
+            "data": definition(&command.reply),
+        },
+        "required": ["type", "data"],
+    })
+}
+
+fn definition(name: &str) -> Value {
+    json!({ "$ref": format!("#/$defs/{name}") })
+}
+
+fn id(description: &str) -> Value {
+    json!({ "description": description, "type": "string", "maxLength": MAX_ID_LENGTH })
+}
+
+/// The schema as a document of its own, with the definitions that it needs and no others.
+fn alone(mut schema: Value, definitions: &Map<String, Value>) -> Value {
+    let needed = reachable(&schema, definitions);
+    let mut document = Map::from_iter([("$schema".to_owned(), json!(DIALECT))]);
+    document.append(schema.as_object_mut().expect("a schema is an object"));
+    document.retain(|_, value| !value.is_null());
+    if !needed.is_empty() {
+        document.insert("$defs".to_owned(), Value::Object(needed));
+    }
+    Value::Object(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_document_compiles_and_takes_its_own() {
+        let files = files(&Catalog::builtin());
+        assert!(files.len() > 15 + 4 + 5 + 12);
+        for file in &files {
+            let schema: Value = serde_json::from_str(&file.text).unwrap();
+            jsonschema::draft202012::meta::validate(&schema)
+                .unwrap_or_else(|error| panic!("{}: {error}", file.path));
+            jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{}: {error}", file.path));
+        }
+        let of = |path: &str| {
+            let file = files.iter().find(|file| file.path == path).unwrap();
+            jsonschema::validator_for(&serde_json::from_str(&file.text).unwrap()).unwrap()
+        };
+        let pong = json!({ "type": "pong", "data": { "seq": 7 }, "id": "a" });
+        assert!(of("schemas/messages/pong.json").is_valid(&pong));
+        assert!(!of("schemas/messages/heartbeat.json").is_valid(&pong));
+        let event = json!({ "type": "book.created", "seq": 7, "data": { "book_id": "b" } });
+        assert!(of("schemas/events.json").is_valid(&event));
+        assert!(!of("schemas/events.json").is_valid(&json!({ "type": "book.created", "data": {} })));
+    }
+}
