@@ -72,3 +72,17 @@ fn write(file: &Path, text: &str) -> anyhow::Result<()> {
     }
     fs::write(file, text).with_context(|| format!("can't write {}", file.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_generated_file_is_stale() {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for (path, text) in generated() {
+            let found = fs::read_to_string(project.join(&path)).unwrap_or_default();
+            assert!(found == text, "{path} is stale: `./just gen` writes it anew");
+        }
+    }
+}
