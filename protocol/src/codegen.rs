@@ -1,7 +1,8 @@
-//! From the catalogue to text: schemas, the pages of codes. Pure functions; `rivulet codegen` writes the files.
+//! From the catalogue to text: schemas, the SDKs' types, the pages of codes. Pure functions; `rivulet codegen` writes the files.
 
 mod codes;
 mod schemas;
+mod typescript;
 
 use serde_json::Value;
 
@@ -20,6 +21,7 @@ pub struct GeneratedFile {
 pub fn files(catalog: &Catalog) -> Vec<GeneratedFile> {
     let mut files = schemas::files(catalog);
     files.extend(codes::files());
+    files.push(typescript::file(catalog));
     files
 }
 

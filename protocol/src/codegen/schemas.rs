@@ -119,6 +119,27 @@ fn id(description: &str) -> Value {
     json!({ "description": description, "type": "string", "maxLength": MAX_ID_LENGTH })
 }
 
+/// Takes out what schemars says and the wire profile does not have: an optional that isn't there is absent, never
+/// null, and the width of a number in Rust is nobody's business.
+pub(super) fn into_profile(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [only] = types.as_slice() {
+                    object["type"] = only.clone();
+                }
+            }
+            if object.get("format").is_some_and(|format| format == "double") {
+                object.remove("format");
+            }
+            object.values_mut().for_each(into_profile);
+        }
+        Value::Array(schemas) => schemas.iter_mut().for_each(into_profile),
+        _ => {}
+    }
+}
+
 /// The schema as a document of its own, with the definitions that it needs and no others.
 fn alone(mut schema: Value, definitions: &Map<String, Value>) -> Value {
     let needed = reachable(&schema, definitions);
