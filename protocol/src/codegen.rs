@@ -1,5 +1,6 @@
 //! From the catalogue to text: schemas, the SDKs' types, the pages of codes. Pure functions; `rivulet codegen` writes the files.
 
+mod asyncapi;
 mod codes;
 mod schemas;
 mod typescript;
@@ -20,6 +21,7 @@ pub struct GeneratedFile {
 /// Every file that comes from the catalogue.
 pub fn files(catalog: &Catalog) -> Vec<GeneratedFile> {
     let mut files = schemas::files(catalog);
+    files.push(asyncapi::file(catalog));
     files.extend(codes::files());
     files.push(typescript::file(catalog));
     files

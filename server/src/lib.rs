@@ -180,7 +180,10 @@ pub async fn run(
         documents: codegen::files(&catalog)
             .into_iter()
             .filter(|file| file.path.starts_with("schemas/"))
-            .map(|file| (file.path, file.text))
+            .map(|file| match file.path.as_str() {
+                "schemas/asyncapi.json" => ("asyncapi.json".to_owned(), file.text),
+                _ => (file.path, file.text),
+            })
             .collect(),
         front: config
             .dev

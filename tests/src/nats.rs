@@ -6,9 +6,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use futures_util::StreamExt;
 use tempfile::TempDir;
 
-use crate::until;
+use crate::{soon, until};
 
 /// A running nats-server on a free port of 127.0.0.1; killed when dropped.
 pub struct Nats {
@@ -94,6 +95,15 @@ impl Drop for Nats {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Waits until the server has taken all that this client said: a subscription made before is then in force. (A
+/// flush says only that the socket took it.)
+pub async fn settle(client: &async_nats::Client) {
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await.expect("NATS takes it");
+    client.publish(inbox, "".into()).await.expect("NATS takes it");
+    soon("NATS to answer", echo.next()).await;
 }
 
 fn run(directory: &Path, port: i32, jetstream: bool) -> Child {

@@ -11,40 +11,83 @@ use crate::{
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
+/// A message's name and its schema, whose definitions stand elsewhere.
+pub(super) type Message = (String, Value);
+
 pub(super) fn files(catalog: &Catalog) -> Vec<GeneratedFile> {
-    let definitions = catalog.definitions();
     let mut files = vec![document("schemas/events.json", &bundle(catalog))];
-    let mut message = |name: &str, schema: Value, definitions: &Map<String, Value>| {
-        files.push(document(
-            format!("schemas/messages/{name}.json"),
-            &alone(schema, definitions),
-        ));
-    };
-    for event in catalog.events() {
-        message(event.event_type.as_str(), envelope(event), definitions);
-    }
-    for command in catalog.commands() {
-        message(&command.name, request(command), definitions);
-        message(&format!("{}.reply", command.name), reply(command), definitions);
-    }
-    for (schema, answers) in [
-        (schema_of::<ClientMessage>(), false),
-        (schema_of::<ServerMessage>(), true),
-    ] {
-        let nested = schema["$defs"].as_object().cloned().unwrap_or_default();
-        for branch in schema["oneOf"].as_array().expect("a tagged enum is a choice") {
-            let name = branch["properties"]["type"]["const"]
-                .as_str()
-                .expect("each is tagged");
-            let mut branch = branch.clone();
-            branch["title"] = json!(name);
-            if answers {
-                branch["properties"]["id"] = id("The `id` of the message that this answers.");
-            }
-            message(name, branch, &nested);
+    let mut add = |messages: Vec<Message>, definitions: &Map<String, Value>| {
+        for (name, schema) in messages {
+            files.push(document(
+                format!("schemas/messages/{name}.json"),
+                &alone(schema, definitions),
+            ));
         }
+    };
+    add(events(catalog), catalog.definitions());
+    let (requests, replies) = commands(catalog);
+    add(requests, catalog.definitions());
+    add(replies, catalog.definitions());
+    for (messages, definitions) in [client_frames(), server_frames()] {
+        add(messages, &definitions);
     }
     files
+}
+
+/// Every event as it stands on the wire.
+pub(super) fn events(catalog: &Catalog) -> Vec<Message> {
+    catalog
+        .events()
+        .iter()
+        .map(|event| (event.event_type.to_string(), envelope(event)))
+        .collect()
+}
+
+/// Every command, and its reply as `<command>.reply`.
+pub(super) fn commands(catalog: &Catalog) -> (Vec<Message>, Vec<Message>) {
+    let requests = catalog
+        .commands()
+        .iter()
+        .map(|command| (command.name.clone(), request(command)));
+    let replies = catalog
+        .commands()
+        .iter()
+        .map(|command| (format!("{}.reply", command.name), reply(command)));
+    (requests.collect(), replies.collect())
+}
+
+/// What a client says, commands aside, with the definitions that it needs.
+pub(super) fn client_frames() -> (Vec<Message>, Map<String, Value>) {
+    branches(schema_of::<ClientMessage>())
+}
+
+/// What the router says, events and replies aside, with the definitions that it needs.
+pub(super) fn server_frames() -> (Vec<Message>, Map<String, Value>) {
+    let (mut messages, definitions) = branches(schema_of::<ServerMessage>());
+    for (_, schema) in &mut messages {
+        schema["properties"]["id"] = id("The `id` of the message that this answers.");
+    }
+    (messages, definitions)
+}
+
+/// The variants of a tagged enum, each by its tag.
+fn branches(mut schema: Value) -> (Vec<Message>, Map<String, Value>) {
+    into_profile(&mut schema);
+    let definitions = schema["$defs"].as_object().cloned().unwrap_or_default();
+    let branches = schema["oneOf"]
+        .as_array()
+        .expect("a tagged enum is a choice")
+        .iter();
+    let messages = branches.map(|branch| {
+        let name = branch["properties"]["type"]["const"]
+            .as_str()
+            .expect("each is tagged")
+            .to_owned();
+        let mut branch = branch.clone();
+        branch["title"] = json!(name);
+        (name, branch)
+    });
+    (messages.collect(), definitions)
 }
 
 /// All events in one document.
@@ -58,7 +101,6 @@ fn bundle(catalog: &Catalog) -> Value {
 fn envelope(event: &EventSpec) -> Value {
     let mut schema = json!({
         "title": event.event_type.as_str(),
-        "description": event.description,
         "type": "object",
         "properties": {
             "type": { "const": event.event_type.as_str() },
@@ -77,6 +119,7 @@ fn envelope(event: &EventSpec) -> Value {
         },
         "required": ["type", "data"],
     });
+    describe(&mut schema, event.description.as_deref());
     if event.ephemeral {
         schema[EPHEMERAL_KEY] = json!(true);
     }
@@ -84,9 +127,8 @@ fn envelope(event: &EventSpec) -> Value {
 }
 
 fn request(command: &CommandSpec) -> Value {
-    json!({
+    let mut schema = json!({
         "title": command.name,
-        "description": command.description,
         "type": "object",
         "properties": {
             "type": { "const": command.name },
@@ -94,7 +136,9 @@ fn request(command: &CommandSpec) -> Value {
             "data": definition(&command.request),
         },
         "required": ["type", "data"],
-    })
+    });
+    describe(&mut schema, command.description.as_deref());
+    schema
 }
 
 fn reply(command: &CommandSpec) -> Value {
@@ -109,6 +153,12 @@ fn reply(command: &CommandSpec) -> Value {
         },
         "required": ["type", "data"],
     })
+}
+
+fn describe(schema: &mut Value, description: Option<&str>) {
+    if let Some(description) = description {
+        schema["description"] = description.into();
+    }
 }
 
 fn definition(name: &str) -> Value {
@@ -145,7 +195,6 @@ fn alone(mut schema: Value, definitions: &Map<String, Value>) -> Value {
     let needed = reachable(&schema, definitions);
     let mut document = Map::from_iter([("$schema".to_owned(), json!(DIALECT))]);
     document.append(schema.as_object_mut().expect("a schema is an object"));
-    document.retain(|_, value| !value.is_null());
     if !needed.is_empty() {
         document.insert("$defs".to_owned(), Value::Object(needed));
     }

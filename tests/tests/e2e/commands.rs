@@ -8,7 +8,7 @@ use std::sync::{
 use futures_util::StreamExt;
 use rivulet_tests::{
     client::Connect,
-    nats::Nats,
+    nats::{Nats, settle},
     router::{Router, Setup},
     token::token_for,
 };
@@ -20,7 +20,7 @@ const CREATE: &str = "create_blob";
 async fn backend(nats: &Nats, answer: impl Fn(&str) -> Option<String> + Send + 'static) -> Arc<AtomicUsize> {
     let client = nats.client().await;
     let mut requests = client.subscribe("command.create_blob").await.unwrap();
-    client.flush().await.unwrap();
+    settle(&client).await;
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     tokio::spawn(async move {

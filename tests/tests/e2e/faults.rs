@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use rivulet_tests::{
-    nats::Nats,
+    nats::{Nats, settle},
     publish::{Publish, blob_created},
     router::Router,
     soon, until,
@@ -94,7 +94,9 @@ async fn what_breaks_a_rule_is_shown_and_nothing_else_is_lost() {
     let nats = Nats::start().await;
     let router = Router::start(&nats).await;
     let mut client = router.subscriber("ada", &["*"]).await;
-    let mut rejected = nats.client().await.subscribe("rivulet.rejected.>").await.unwrap();
+    let watcher = nats.client().await;
+    let mut rejected = watcher.subscribe("rivulet.rejected.>").await.unwrap();
+    settle(&watcher).await;
     let publish = Publish::on(&nats).await;
     publish.raw("blob.created", r#"{"user_id":"ada"}"#).await;
     let message = soon("the rejected event", rejected.next()).await.unwrap();

@@ -42,5 +42,6 @@ async fn the_schemas_are_served() {
         .collect();
     assert!(types.contains(&&json!("blob.created")), "{types:?}");
     assert_eq!(router.get("/schemas/messages/pong.json").await.1["title"], "pong");
+    assert_eq!(router.get("/asyncapi.json").await.1["info"]["title"], "Rivulet");
     assert_eq!(router.get("/schemas/../Cargo.toml").await.0, 404);
 }
