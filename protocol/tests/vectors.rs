@@ -1,5 +1,7 @@
 //! The vectors that every language runs: `schemas/vectors/`.
 
+#![allow(clippy::print_stdout, reason = "a test that fails says which cases differ")]
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 use rivulet_protocol::{
