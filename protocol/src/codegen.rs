@@ -2,6 +2,7 @@
 
 mod asyncapi;
 mod codes;
+mod python;
 mod schemas;
 mod typescript;
 
@@ -24,6 +25,7 @@ pub fn files(catalog: &Catalog) -> Vec<GeneratedFile> {
     files.push(asyncapi::file(catalog));
     files.extend(codes::files());
     files.push(typescript::file(catalog));
+    files.push(python::file(catalog));
     files
 }
 

@@ -1,0 +1,57 @@
+"""The wire profile: models are strict to build and lenient to read.
+
+What the router lets through is what Go, Python and JavaScript print by default, and all of it is read.
+"""
+
+from collections.abc import Set
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+def _read_time(value: Any) -> Any:
+    """Any RFC 3339 time, or an ISO time without a zone, which is UTC; finer than microseconds is cut."""
+    if not isinstance(value, str):
+        return value
+    if value[10:11] not in ("T", "t", " "):
+        raise ValueError("a time has a date, a T and a time of day")
+    time = datetime.fromisoformat(value)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+
+
+def _read_integer(value: Any) -> Any:
+    """`1.0` is an integer, as it is in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Timestamp = Annotated[datetime, BeforeValidator(_read_time)]
+Integer = Annotated[int, BeforeValidator(_read_integer)]
+
+
+class Model(BaseModel):
+    """Data of an event or a command. Fields of a later version are kept."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow", populate_by_name=True)
+
+
+class Envelope(Model):
+    """An event as it stands on the wire."""
+
+    seq: Integer | None = None
+    """Where it stands in the stream; None on a core source."""
+    time: Timestamp | None = None
+    """When the stream stored it or, on a core source, when the router got it."""
+
+
+class UnknownEvent(Envelope):
+    """An event of a type that this version does not know."""
+
+    type: str
+    data: dict[str, Any]
+
+
+def tag_of(frame: Any, known: Set[str]) -> str:
+    """By which of a union's arms a frame is read: its type, or the last arm."""
+    event_type = frame.get("type") if isinstance(frame, dict) else getattr(frame, "type", None)
+    return event_type if event_type in known else ""
