@@ -201,7 +201,7 @@ async fn a_new_token_takes_the_place_of_the_old() {
 #[tokio::test]
 async fn an_expired_token_ends_the_session() {
     let (_nats, router, _publish) = parts().await;
-    let mut client = Connect::plain(router.address, &token_lasting("ada", Duration::from_secs(3)))
+    let mut client = Connect::plain(router.address, &token_lasting("ada", Duration::from_secs(5)))
         .ready()
         .await;
     client.expect("token_expiring").await;
@@ -211,12 +211,12 @@ async fn an_expired_token_ends_the_session() {
 #[tokio::test]
 async fn a_refreshed_token_outlives_the_old() {
     let (_nats, router, _publish) = parts().await;
-    let mut client = Connect::plain(router.address, &token_lasting("ada", Duration::from_secs(3)))
+    let mut client = Connect::plain(router.address, &token_lasting("ada", Duration::from_secs(5)))
         .ready()
         .await;
     client.expect("token_expiring").await;
     client
-        .send(json!({ "type": "refresh_token", "token": token_lasting("ada", Duration::from_secs(6)) }))
+        .send(json!({ "type": "refresh_token", "token": token_lasting("ada", Duration::from_secs(9)) }))
         .await;
     client.expect("token_refreshed").await;
     // The old end passes before the new token's own warning comes.
