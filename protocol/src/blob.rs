@@ -25,6 +25,7 @@ pub enum BlobEvent {
 
 /// A blob was stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct BlobCreated {
     /// The blob.
     pub blob_id: String,
@@ -45,6 +46,7 @@ pub struct BlobCreated {
 
 /// A blob's content or its place changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct BlobUpdated {
     /// The blob.
     pub blob_id: String,
@@ -65,6 +67,7 @@ pub struct BlobUpdated {
 
 /// A blob is gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct BlobDeleted {
     /// The blob.
     pub blob_id: String,
@@ -76,6 +79,7 @@ pub struct BlobDeleted {
 
 /// A processor made a blob out of another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct BlobDerived {
     /// The blob that was read.
     pub parent_id: String,

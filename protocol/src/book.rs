@@ -22,6 +22,7 @@ pub enum BookEvent {
 
 /// A book was begun.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct BookCreated {
     /// The book.
     pub book_id: String,
@@ -35,6 +36,7 @@ pub struct BookCreated {
 
 /// A book changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct BookUpdated {
     /// The book.
     pub book_id: String,
@@ -51,6 +53,7 @@ pub struct BookUpdated {
 
 /// A chapter of a book.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Chapter {
     /// Its place in the book.
     pub chapter_num: SafeInteger,
@@ -62,6 +65,7 @@ pub struct Chapter {
 
 /// A book is gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct BookDeleted {
     /// The book.
     pub book_id: String,

@@ -29,6 +29,7 @@ pub enum ConversationEvent {
 
 /// Somebody wrote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct ConversationMessage {
     /// The conversation.
     pub conversation_id: String,
@@ -47,6 +48,7 @@ pub struct ConversationMessage {
 
 /// Somebody has read up to a message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct ConversationRead {
     /// The conversation.
     pub conversation_id: String,
@@ -63,6 +65,7 @@ pub struct ConversationRead {
 
 /// Somebody started or stopped typing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct ConversationTyping {
     /// The conversation.
     pub conversation_id: String,
@@ -77,6 +80,7 @@ pub struct ConversationTyping {
 
 /// A conversation was begun.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct ConversationCreated {
     /// The conversation.
     pub conversation_id: String,
@@ -93,6 +97,7 @@ pub struct ConversationCreated {
 
 /// A conversation is gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct ConversationDeleted {
     /// The conversation.
     pub conversation_id: String,

@@ -22,6 +22,7 @@ pub enum ProcessorEvent {
 
 /// Where the work stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessorStatus {
     /// It is under way.
@@ -38,6 +39,7 @@ pub enum ProcessorStatus {
 
 /// The work moved on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct ProcessorStatusChanged {
     /// The blob that is worked on.
     pub blob_id: String,
@@ -57,6 +59,7 @@ pub struct ProcessorStatusChanged {
 
 /// The work is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct ProcessorCompleted {
     /// The blob that was worked on.
     pub blob_id: String,
@@ -75,6 +78,7 @@ pub struct ProcessorCompleted {
 
 /// The work broke off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct ProcessorFailed {
     /// The blob that was worked on.
     pub blob_id: String,

@@ -20,6 +20,7 @@ pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 /// any RFC 3339 time or an ISO 8601 time without a zone (taken as UTC), up to nanoseconds.
 // Not a `jiff::Timestamp`, which ends a day before 9999-12-31T23:59:59Z: what many databases call "for ever".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(type = "string"))]
 pub struct Timestamp(DateTime);
 
 impl Timestamp {
@@ -136,6 +137,7 @@ impl JsonSchema for Timestamp {
 
 /// A whole number from 0 to 2^53 - 1. Written without a fraction; read also as `1.0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(type = "number"))]
 pub struct SafeInteger(u64);
 
 impl SafeInteger {
@@ -189,6 +191,7 @@ impl JsonSchema for SafeInteger {
 
 /// How far along something is, from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(type = "number"))]
 pub struct Progress(f64);
 
 impl Progress {

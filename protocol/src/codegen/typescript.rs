@@ -226,9 +226,58 @@ fn codes(out: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use serde_json::json;
+    use ts_rs::TS;
 
     use super::*;
+    use crate::{blob::*, book::*, conversation::*, processor::*, scalar::*};
+
+    /// Writes what ts-rs makes of the same types, for the compiler to compare with ours (`tsc -p sdk-ts`).
+    #[test]
+    fn the_oracle_is_asked() {
+        let mut out = String::from(
+            "// Written by the test `the_oracle_is_asked`; compared by the compiler.\n\
+             import type * as ours from '../src/generated.js';\n\n\
+             type Same<A, B> = [A, B, keyof A] extends [B, A, keyof B] ? ([keyof B] extends [keyof A] ? true : false) : false;\n\
+             function same<_ extends true>(): void {}\n",
+        );
+        let config = ts_rs::Config::default();
+        for scalar in [
+            SafeInteger::decl(&config),
+            Timestamp::decl(&config),
+            Progress::decl(&config),
+        ] {
+            out.push_str(&format!("\n{scalar}\n"));
+        }
+        let mut asked = 0;
+        let mut ask = |name: String, declaration: String| {
+            out.push_str(&format!("\n{declaration}\nsame<Same<ours.{name}, {name}>>();\n"));
+            asked += 1;
+        };
+        macro_rules! ask {
+            ($($name:ty),*) => { $(ask(<$name>::name(&config), <$name>::decl(&config));)* };
+        }
+        ask!(ProcessorStatus, Chapter);
+        ask!(BlobCreated, BlobUpdated, BlobDeleted, BlobDerived);
+        ask!(ProcessorStatusChanged, ProcessorCompleted, ProcessorFailed);
+        ask!(BookCreated, BookUpdated, BookDeleted);
+        ask!(
+            ConversationMessage,
+            ConversationRead,
+            ConversationTyping,
+            ConversationCreated,
+            ConversationDeleted
+        );
+        assert_eq!(
+            asked,
+            2 + Catalog::builtin().events().len(),
+            "an event's data is not asked for"
+        );
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk-ts/test");
+        fs::write(folder.join("oracle.generated.ts"), out).unwrap();
+    }
 
     #[test]
     fn hostile_texts_stay_inside_their_literals() {
