@@ -9,6 +9,7 @@
 //! two lives longer keeps a second pair off the store.
 
 use std::{
+    convert::Infallible,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::{
@@ -114,8 +115,9 @@ pub fn become_server(parent: u32, program: &Path, arguments: &[std::ffi::OsStrin
 #[derive(Debug)]
 pub(super) struct LocalServer {
     credentials: Credentials,
-    stop: mpsc::Sender<()>,
-    ended: Option<oneshot::Receiver<()>>,
+    /// Nothing is ever sent: dropped, it says "stop" for good, to whichever step of the thread looks next.
+    running: mpsc::Sender<Infallible>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl LocalServer {
@@ -127,7 +129,7 @@ impl LocalServer {
         let program = find(binary)?;
         let home = Home::open(data_dir).await?;
         let (started, ready) = oneshot::channel();
-        let (stop, stopped) = mpsc::channel();
+        let (running, stopped) = mpsc::channel();
         let (end, ended) = oneshot::channel();
         // A thread for as long as the child: the kernel sends the parent-death signal when the *thread* that
         // started the child ends, and the runtime's threads come and go.
@@ -143,8 +145,8 @@ impl LocalServer {
             .unwrap_or_else(|_| Err(BusError::LocalServer("its thread ended".to_owned())))?;
         Ok(Self {
             credentials,
-            stop,
-            ended: Some(ended),
+            running,
+            ended,
         })
     }
 
@@ -154,11 +156,9 @@ impl LocalServer {
     }
 
     /// Ends it, and waits for that.
-    pub(super) async fn end(mut self) {
-        let _ = self.stop.send(());
-        if let Some(ended) = self.ended.take() {
-            let _ = ended.await;
-        }
+    pub(super) async fn end(self) {
+        drop(self.running);
+        let _ = self.ended.await;
     }
 }
 
@@ -303,7 +303,7 @@ impl Home {
         &self,
         program: &Path,
         port: Option<u16>,
-        stopped: &mpsc::Receiver<()>,
+        stopped: &mpsc::Receiver<Infallible>,
     ) -> io::Result<(Child, u16)> {
         let configuration = self.configure(port)?;
         // A ports file of an earlier process may have this one's id in its name.
@@ -327,8 +327,7 @@ impl Home {
                     self.last_words()
                 )));
             }
-            let asked_to_stop = !matches!(stopped.recv_timeout(LOOK), Err(mpsc::RecvTimeoutError::Timeout));
-            if asked_to_stop || Instant::now() >= until {
+            if is_over(stopped, LOOK) || Instant::now() >= until {
                 end(&mut child);
                 return Err(io::Error::other("it did not open its port"));
             }
@@ -377,7 +376,7 @@ fn command(program: &Path, configuration: &Path) -> Command {
 fn supervise(
     home: &Home,
     program: &Path,
-    stopped: &mpsc::Receiver<()>,
+    stopped: &mpsc::Receiver<Infallible>,
     started: oneshot::Sender<Result<Credentials, BusError>>,
 ) {
     let first = home
@@ -401,8 +400,7 @@ fn supervise(
     let mut backoff = LOOK;
     let mut since = Instant::now();
     loop {
-        // Sent, or the sender was dropped.
-        if !matches!(stopped.recv_timeout(LOOK), Err(mpsc::RecvTimeoutError::Timeout)) {
+        if is_over(stopped, LOOK) {
             return end(&mut child);
         }
         let status = match child.try_wait() {
@@ -416,10 +414,7 @@ fn supervise(
         warn!(%status, "the nats-server ended: starting it again{}", home.last_words());
         // On the same port, so that clients find it.
         child = loop {
-            if !matches!(
-                stopped.recv_timeout(backoff),
-                Err(mpsc::RecvTimeoutError::Timeout)
-            ) {
+            if is_over(stopped, backoff) {
                 return;
             }
             backoff = (backoff * 2).min(MAX_BACKOFF);
@@ -431,6 +426,11 @@ fn supervise(
         since = Instant::now();
         info!(port, "the nats-server is back");
     }
+}
+
+/// Waits this long, or until the router wants no server any more.
+fn is_over(stopped: &mpsc::Receiver<Infallible>, pause: Duration) -> bool {
+    !matches!(stopped.recv_timeout(pause), Err(mpsc::RecvTimeoutError::Timeout))
 }
 
 /// Asks the child to end, and kills it if it does not.

@@ -9,7 +9,7 @@ use rivulet_protocol::subject::UserId;
 use tokio::time::Instant;
 
 use crate::{
-    nats::Nats,
+    nats::{Nats, settle},
     rig::{PATIENCE, Rig, config},
 };
 
@@ -44,7 +44,7 @@ fn line(outcome: Outcome) -> String {
 async fn backend(nats: &Nats) -> (tokio::task::JoinHandle<()>, tokio::sync::mpsc::Sender<()>) {
     let client = nats.client().await;
     let mut commands = client.subscribe("command.*").await.unwrap();
-    client.flush().await.unwrap();
+    settle(&client).await;
     let (release, mut released) = tokio::sync::mpsc::channel::<()>(1);
     let answer = async move {
         let mut count = 0;

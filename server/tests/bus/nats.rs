@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::StreamExt;
+
 /// A running nats-server.
 pub(crate) struct Nats {
     child: Child,
@@ -83,6 +85,16 @@ impl Drop for Nats {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until the server has taken all that this client said: a subscription made before is then in force. (A
+/// flush says only that the socket took it.)
+pub(crate) async fn settle(client: &async_nats::Client) {
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await.unwrap();
+    client.publish(inbox, "".into()).await.unwrap();
+    let echo = tokio::time::timeout(Duration::from_secs(30), echo.next()).await;
+    echo.expect("NATS answers").expect("the connection lives");
 }
 
 /// The nats-server to test with.
