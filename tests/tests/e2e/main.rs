@@ -7,7 +7,6 @@ mod oracle;
 mod ownership;
 mod refusals;
 mod routing;
-mod secrets;
 mod sessions;
 mod slow_consumer;
 mod sources;
