@@ -242,8 +242,6 @@ pub enum GapReason {
     EpochChanged,
     /// The position asked for is beyond the stream's end.
     FutureSeq,
-    /// The node was cut off from NATS and has not read it back.
-    Interrupted,
     /// A reason of a later version; kept as it came.
     #[serde(untagged)]
     #[schemars(skip)]

@@ -440,7 +440,7 @@ export interface Gap {
 }
 
 /** Why a range of the stream is out of reach. */
-export type GapReason = 'evicted' | 'epoch_changed' | 'future_seq' | 'interrupted' | (string & {});
+export type GapReason = 'evicted' | 'epoch_changed' | 'future_seq' | (string & {});
 
 /** This node is going away. */
 export interface Draining {

@@ -2,10 +2,12 @@
 //!
 //! The way in: [`connect`] makes a connection, [`stream`] makes sure of the stream, [`feed`] brings its messages
 //! in order, [`source`] reads what each says, and the [`Sink`] takes it. [`continuity`] is the account of what
-//! is missing, [`rejected`] takes what breaks a rule. The way out: [`commands`] asks backends, with [`memory`] of
+//! is missing, [`past`] reads it back, [`segments`] does so for sessions that resume, [`rejected`] takes what
+//! breaks a rule. The way out: [`commands`] asks backends, with [`memory`] of
 //! what was asked. Around them: [`local_server`] where NATS is ours to start, [`permissions`] for whoever
 //! configures NATS, [`publish`] for the command line.
 
+mod arrived;
 mod commands;
 mod connect;
 mod continuity;
@@ -13,13 +15,19 @@ mod feed;
 mod filter;
 pub mod local_server;
 mod memory;
+mod past;
 mod permissions;
 mod publish;
 mod rejected;
+mod segments;
 pub mod source;
 mod stream;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use rivulet_protocol::message::Gap;
@@ -35,7 +43,9 @@ use self::{
     feed::Feed,
     local_server::LocalServer,
     memory::Memory,
+    past::Past,
     rejected::Outlet,
+    segments::Segments,
     source::{Check, SourceFault, Sources},
     stream::Fault,
 };
@@ -44,7 +54,14 @@ pub use self::{
     publish::{Published, Publisher, Rejections, rehearse},
     rejected::Rejected,
 };
-use crate::{command::Backend, config::Config, event::Event, metrics::Metrics, router::Router};
+use crate::{
+    command::Backend,
+    config::Config,
+    event::Event,
+    history::Archive,
+    metrics::Metrics,
+    router::{Keeping, Router},
+};
 
 /// Where events go. Called by one task only, in the order of the stream.
 pub trait Sink: Send + Sync + 'static {
@@ -54,6 +71,8 @@ pub trait Sink: Send + Sync + 'static {
     fn dispatch(&self, event: &Event) -> usize;
     /// The stream went on to `seq` with nothing to deliver.
     fn advance(&self, seq: u64);
+    /// The oldest sequence that the stream still keeps, as its leader says.
+    fn keeps_from(&self, seq: u64);
     /// A range of the stream is gone; events go on after it, in the epoch that it names.
     fn gap(&self, gap: Gap);
 }
@@ -69,6 +88,10 @@ impl Sink for Router {
 
     fn advance(&self, seq: u64) {
         self.advance(seq);
+    }
+
+    fn keeps_from(&self, seq: u64) {
+        self.keeps_from(seq);
     }
 
     fn gap(&self, gap: Gap) {
@@ -204,6 +227,7 @@ pub enum BusError {
 #[derive(Debug)]
 pub struct Bus {
     feed: watch::Receiver<FeedState>,
+    archive: Arc<OnceLock<Segments>>,
     asker: Asker,
     task: JoinHandle<()>,
     server: Option<LocalServer>,
@@ -223,6 +247,7 @@ impl Bus {
         config: &Config,
         check: Arc<Check>,
         sink: Arc<dyn Sink>,
+        keeping: Keeping,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Opening), BusError> {
         let live = format!("{}.>", config.stream.republish_prefix);
@@ -240,15 +265,18 @@ impl Bus {
         let (state, feed) = watch::channel(FeedState::default());
         let (line, lines) = watch::channel(None);
         let (opened, opening) = oneshot::channel();
+        let archive = Arc::new(OnceLock::new());
         let parts = Parts {
             config: config.clone(),
             endpoint,
-            sources,
+            sources: Arc::new(sources),
             check,
             sink,
+            keeping,
             metrics,
             state,
             line,
+            archive: Arc::clone(&archive),
         };
         let task = tokio::spawn(async move {
             match parts.open().await {
@@ -263,6 +291,7 @@ impl Bus {
         });
         let bus = Self {
             feed,
+            archive,
             asker: Asker::new(lines),
             task,
             server,
@@ -282,6 +311,12 @@ impl Bus {
     /// Where commands are answered.
     pub fn backend(&self) -> Arc<dyn Backend> {
         Arc::new(self.asker.clone())
+    }
+
+    /// Where sessions that resume find what is no longer in memory. Before the feed is open, and without a
+    /// stream, there is nothing.
+    pub fn archive(&self) -> Arc<dyn Archive> {
+        Arc::new(segments::Opening(Arc::clone(&self.archive)))
     }
 
     /// Waits for commands in flight, as long as `grace`; then ends the feed and a nats-server of our own.
@@ -305,11 +340,13 @@ impl Drop for Bus {
 struct Parts {
     config: Config,
     endpoint: Endpoint,
-    sources: Sources,
+    sources: Arc<Sources>,
     check: Arc<Check>,
     sink: Arc<dyn Sink>,
+    keeping: Keeping,
     metrics: Arc<Metrics>,
     state: watch::Sender<FeedState>,
+    archive: Arc<OnceLock<Segments>>,
     line: watch::Sender<Option<Arc<Line>>>,
 }
 
@@ -345,6 +382,22 @@ impl Parts {
         })));
         let (outlet, publish_rejected) = Outlet::new(requests);
         let name = config.stream.name.clone();
+        let stream = match stream {
+            Some(stream) => {
+                let link = Link::connect(&self.endpoint, Purpose::Past, None).await?;
+                let past = Past::new(link, stream.name.clone(), stream.direct);
+                let _ = self.archive.set(Segments::new(
+                    past.clone(),
+                    Arc::clone(&self.sources),
+                    Arc::clone(&self.check),
+                    self.keeping,
+                    Arc::clone(&self.metrics),
+                    config.history.replays,
+                ));
+                Some((stream, past))
+            }
+            None => None,
+        };
         let parts = feed::Parts {
             link,
             sources: self.sources,

@@ -57,6 +57,8 @@ pub struct Config {
     pub limits: Limits,
     /// How sessions behave.
     pub sessions: Sessions,
+    /// The past that sessions resume from.
+    pub history: History,
     /// How commands are asked.
     pub commands: Commands,
     /// How the router ends.
@@ -346,6 +348,17 @@ pub struct Sessions {
     pub compression_threshold: usize,
     /// zlib's level, 1 to 9; 1 by default.
     pub compression_level: u32,
+}
+
+/// The past that sessions resume from.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// About how many bytes of the stream's last events stay in memory; 64 MiB by default.
+    pub max_bytes: usize,
+    /// Sessions that replay from farther back than memory at one time, 256 by default.
+    pub replays: usize,
+    /// How long a replay may take, 10 minutes by default.
+    pub replay_deadline: Duration,
 }
 
 /// How commands are asked.

@@ -8,16 +8,18 @@
 //! - bytes of the client, read only while there is room to act on them;
 //! - the outbox: messages to send, or the decision to close;
 //! - room in the socket for what is being written;
-//! - the end of a command, or of the check of a new token;
+//! - the end of a command, of the check of a new token, or of a read of the past;
 //! - the clock: heartbeats, the token's end, a write that makes no progress, the drain;
 //! - the node's shutdown.
 //!
 //! Per connection one batch (64 messages, 64 KiB after the first) is with the writer; all else waits in the
-//! outbox, whose bound it counts against.
+//! outbox, whose bound it counts against. A session that replays pulls its next events only when all of that is
+//! written: its socket sets the pace.
 
 mod batch;
 pub mod handshake;
 mod keepalive;
+mod resume;
 pub mod session;
 
 use std::{
@@ -32,10 +34,12 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rivulet_protocol::{
-    catalog::Catalog, close::CloseCode, error::ErrorBody, message::ServerMessage, validate::Validator,
+    catalog::Catalog, close::CloseCode, error::ErrorBody, message::ServerMessage, pattern::Pattern,
+    validate::Validator,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
+    task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{Instrument, info, info_span};
@@ -44,12 +48,14 @@ use self::{
     batch::Framing,
     handshake::{Admitted, Places, Refusal},
     keepalive::{Due, Keepalive},
-    session::{Next, Session},
+    resume::Resume,
+    session::{Next, Pull, ReadBack, Session},
 };
 use crate::{
     auth::Auth,
     command::{Backend, Outcome},
     config,
+    history::Archive,
     identity::Identity,
     limits::seats::ClientKind,
     metrics::Metrics,
@@ -72,6 +78,8 @@ pub struct Node {
     pub router: Arc<Router>,
     /// Where commands are answered.
     pub backend: Arc<dyn Backend>,
+    /// The past that is no longer in memory.
+    pub archive: Arc<dyn Archive>,
     /// Who checks a new token.
     pub auth: Arc<Auth>,
     /// The event types and commands that are known.
@@ -84,6 +92,8 @@ pub struct Node {
     pub sessions: config::Sessions,
     /// Rates and counts.
     pub limits: config::Limits,
+    /// How long a replay may take.
+    pub replay_deadline: Duration,
     /// How commands are asked.
     pub commands: config::Commands,
     /// When the node goes away.
@@ -159,10 +169,14 @@ struct Connection<S> {
     places: Places,
     keepalive: Keepalive,
     deadlines: Deadlines,
-    /// Commands in flight and the check of a token: what ends by itself and then has an answer.
+    /// Commands in flight, the check of a token or of a position, a read of the past: what ends by itself and
+    /// then has an answer.
     pending: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Nothing is read while a new token is checked, so that what follows it has its permissions.
+    commands_in_flight: usize,
+    /// Nothing is read while a new token or a position is checked, so that what follows it comes after it.
     refreshing: bool,
+    /// What was left to be written when the write's deadline was set.
+    unwritten: usize,
     /// The node drains and our time has come: nothing more is asked of a backend.
     leaving: bool,
     /// The answer to the client's last ping; one is enough (RFC 6455 §5.5.3).
@@ -180,6 +194,8 @@ struct Deadlines {
     linger: Option<Instant>,
     /// When this connection goes, once the node drains.
     leave: Option<Instant>,
+    /// When a replay has taken too long.
+    replay: Option<Instant>,
 }
 
 /// What ended by itself.
@@ -193,6 +209,12 @@ enum Done {
         id: Option<String>,
         checked: Result<Identity, ErrorBody>,
     },
+    Resume {
+        id: Option<String>,
+        patterns: Vec<Pattern>,
+        located: Result<Resume, ErrorBody>,
+    },
+    Past(ReadBack),
 }
 
 /// How a connection ends.
@@ -224,6 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             written: None,
             linger: None,
             leave: None,
+            replay: admitted.resume.is_some().then(|| now + node.replay_deadline),
             ..Deadlines::of_token(&admitted.identity, now)
         };
         let (session, places) = Session::open(id, admitted, Arc::clone(&outbox), Arc::clone(&node), now);
@@ -248,7 +271,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             keepalive: Keepalive::new(node.sessions.heartbeat, now),
             deadlines,
             pending: FuturesUnordered::new(),
+            commands_in_flight: 0,
             refreshing: false,
+            unwritten: 0,
             leaving: false,
             pong: None,
             node,
@@ -281,16 +306,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut shutdown = self.node.shutdown.clone();
         let mut draining = false;
         loop {
-            if self.leaving && self.pending.is_empty() {
+            if self.leaving && self.commands_in_flight == 0 {
                 // What is in flight ends by its own deadline.
                 self.outbox.close(CloseCode::GoingAway);
             }
             if let Err(end) = self.receive() {
                 return end;
             }
+            let passed = self.pull();
             if let Some(closing) = self.fill() {
                 return End::Close(closing);
             }
+            let looks_on = passed && self.writer.is_empty();
             let reads = self.may_receive();
             let waits = self.writer.is_empty() && self.deadlines.linger.is_none();
             let alarm = self.deadlines.next(&self.keepalive);
@@ -322,6 +349,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.session.draining(wait.as_millis() as u64);
                     self.deadlines.leave = Some(Instant::now() + wait);
                 }
+                // Other connections have their turn between two looks at the past.
+                () = yield_now(), if looks_on => {}
                 () = sleep_until(alarm) => {
                     if let Some(closing) = self.ring(Instant::now()) {
                         return End::Close(closing);
@@ -333,7 +362,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Whether there is room to act on what the client says.
     fn may_receive(&self) -> bool {
-        !self.refreshing && !self.leaving && self.pending.len() < self.node.commands.in_flight
+        !self.refreshing && !self.leaving && self.commands_in_flight < self.node.commands.in_flight
     }
 
     /// Acts on what was read, as far as there is room.
@@ -359,12 +388,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     Next::Continue => {}
                     Next::Ask { id, command } => {
                         self.node.metrics.commands.in_flight.inc();
+                        self.commands_in_flight += 1;
                         let answer = self.node.backend.ask(command);
                         let done = async move {
                             Done::Command {
                                 id,
                                 asked: now,
                                 outcome: answer.await,
+                            }
+                        };
+                        self.pending.push(Box::pin(done));
+                    }
+                    Next::Resume {
+                        id,
+                        patterns,
+                        position,
+                    } => {
+                        self.refreshing = true;
+                        let node = Arc::clone(&self.node);
+                        let done = async move {
+                            let located = resume::locate(&node, position).await;
+                            Done::Resume {
+                                id,
+                                patterns,
+                                located,
                             }
                         };
                         self.pending.push(Box::pin(done));
@@ -404,6 +451,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
+    /// Lets a session that replays go on, once all that it has appended is written. Returns whether it went on.
+    fn pull(&mut self) -> bool {
+        if !self.session.is_replaying() || !self.writer.is_empty() || !self.outbox.has_room_for_a_step() {
+            return false;
+        }
+        match self.session.pull() {
+            Pull::Passed => true,
+            Pull::Waits => false,
+            Pull::Read(past) => {
+                self.pending.push(Box::pin(async { Done::Past(past.await) }));
+                false
+            }
+        }
+    }
+
     /// Gives the writer its next batch once the last one is written. Returns why the session ends, when all
     /// that was to be sent before is with the writer.
     fn fill(&mut self) -> Option<Closing> {
@@ -425,8 +487,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.session.touched();
             }
             let writer = &mut self.writer;
+            let live = !self.session.is_replaying();
             self.framing
-                .write(&mut batch, &self.node.metrics, |frame| writer.push(frame));
+                .write(&mut batch, live, &self.node.metrics, |frame| writer.push(frame));
             self.keepalive.said(now);
         }
         if !self.writer.is_empty() {
@@ -436,6 +499,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 .bytes_sent
                 .inc_by(self.writer.pending_bytes() as u64);
             self.deadlines.written = Some(now + self.node.sessions.write_deadline);
+            self.unwritten = self.writer.pending_bytes();
         }
         closing
     }
@@ -445,6 +509,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match done {
             Done::Command { id, asked, outcome } => {
                 self.node.metrics.commands.in_flight.dec();
+                self.commands_in_flight -= 1;
                 self.node
                     .metrics
                     .commands
@@ -460,6 +525,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.deadlines.token_expired = of_token.token_expired;
                 }
             }
+            Done::Resume {
+                id,
+                patterns,
+                located,
+            } => {
+                self.refreshing = false;
+                self.session.resume(id.as_deref(), patterns, located);
+                self.deadlines.replay = Some(Instant::now() + self.node.replay_deadline);
+            }
+            Done::Past(past) => self.session.read_back(past),
         }
     }
 
@@ -468,7 +543,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let deadlines = &mut self.deadlines;
         let due = |deadline: &mut Option<Instant>| deadline.take_if(|deadline| *deadline <= now).is_some();
         if due(&mut deadlines.written) {
-            return Some(CloseCode::TooSlow.into());
+            let left = self.writer.pending_bytes();
+            if !self.session.is_replaying() {
+                return Some(CloseCode::TooSlow.into());
+            }
+            // Nothing waits for a replay but its own events: it may be slow, if it gets anywhere.
+            if left >= self.unwritten {
+                return Some(stuck("the replay made no progress"));
+            }
+            self.unwritten = left;
+            deadlines.written = Some(now + self.node.sessions.write_deadline);
+        }
+        if due(&mut deadlines.replay) && self.session.is_replaying() {
+            return Some(stuck("the replay took too long"));
         }
         if due(&mut deadlines.token_expired) {
             return Some(Closing {
@@ -524,6 +611,7 @@ impl Deadlines {
             written: None,
             linger: None,
             leave: None,
+            replay: None,
         }
     }
 
@@ -534,11 +622,20 @@ impl Deadlines {
             self.written,
             self.linger,
             self.leave,
+            self.replay,
         ];
         deadlines
             .into_iter()
             .flatten()
             .fold(keepalive.next(), Instant::min)
+    }
+}
+
+/// How a replay that comes to nothing ends: the client resumes from where it got to.
+fn stuck(reason: &'static str) -> Closing {
+    Closing {
+        code: CloseCode::TryAgainLater,
+        reason: reason.into(),
     }
 }
 

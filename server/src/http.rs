@@ -142,6 +142,7 @@ pub async fn serve_admin(
 ) {
     let health = {
         let (sessions, feed, shutdown) = (Arc::clone(&sessions), feed, shutdown.clone());
+        let metrics = Arc::clone(&metrics);
         async move || {
             let census = sessions.census();
             let feed = feed.borrow().clone();
@@ -152,7 +153,7 @@ pub async fn serve_admin(
             };
             Json(json!({
                 "status": status,
-                "active_connections": census.sessions,
+                "active_connections": metrics.connections.open.get(),
                 "active_users": census.users,
                 "queue_size": census.waiting_messages,
                 "queue_bytes": census.waiting_bytes,
@@ -168,6 +169,9 @@ pub async fn serve_admin(
             metrics.connections.users.set(census.users as i64);
             metrics.outbox.depth.set(census.waiting_messages as i64);
             metrics.outbox.bytes.set(census.waiting_bytes as i64);
+            metrics.history.events.set(census.past_events as i64);
+            metrics.history.bytes.set(census.past_bytes as i64);
+            metrics.history.sequences.set(census.past_sequences as i64);
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], metrics.to_text())
         }

@@ -3,7 +3,8 @@
 //! The rooms, in the order in which an event passes them:
 //!
 //! - [`bus`]: NATS. Messages become [`event`]s, checked once; commands become requests.
-//! - [`router`]: who is here and what they want. `dispatch` finds the sessions and encodes at the first match.
+//! - [`router`]: who is here and what they want. `dispatch` finds the sessions and encodes at the first match;
+//!   the recent past stays with it, in [`history`].
 //! - [`outbox`]: one session's bounded queue of [`encoded`] events.
 //! - [`connection`]: one loop per socket, from its outbox to the [`websocket`] codec and back.
 //!
@@ -17,6 +18,7 @@ pub mod config;
 pub mod connection;
 pub mod encoded;
 pub mod event;
+pub mod history;
 pub mod http;
 pub mod identity;
 pub mod limits;
@@ -57,7 +59,7 @@ use crate::{
         seats::Seats,
     },
     metrics::Metrics,
-    router::Router,
+    router::{Keeping, Router},
 };
 
 /// Connections that the system may hold before we accept them: a reconnecting crowd comes at once.
@@ -125,7 +127,12 @@ pub async fn run(
         config.dev,
     );
     let auth = Arc::new(auth.context("tokens can't be checked as configured")?);
-    let router = Arc::new(Router::default());
+    let ephemeral = catalog.events().iter().filter(|event| event.ephemeral);
+    let keeping = Keeping {
+        bytes: config.history.max_bytes,
+        ephemeral: Arc::new(ephemeral.map(|event| event.event_type.to_string()).collect()),
+    };
+    let router = Arc::new(Router::new(keeping.clone()));
     if config.dev {
         warn!(
             "development mode: any token that is not a JWT is itself the user id. Never where others can connect"
@@ -144,6 +151,7 @@ pub async fn run(
         &config,
         Arc::new(check),
         Arc::clone(&router) as Arc<dyn bus::Sink>,
+        keeping,
         Arc::clone(&metrics),
     )
     .await?;
@@ -152,12 +160,14 @@ pub async fn run(
     let node = Arc::new(Node {
         router: Arc::clone(&router),
         backend: bus.backend(),
+        archive: bus.archive(),
         auth: Arc::clone(&auth),
         catalog: Arc::clone(&catalog),
         validator,
         metrics: Arc::clone(&metrics),
         sessions: config.sessions.clone(),
         limits: config.limits.clone(),
+        replay_deadline: config.history.replay_deadline,
         commands: config.commands.clone(),
         shutdown: draining.clone(),
     });

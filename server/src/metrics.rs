@@ -29,6 +29,8 @@ pub struct Metrics {
     pub commands: Commands,
     /// The way to NATS.
     pub nats: Nats,
+    /// The past that sessions resume from.
+    pub history: History,
     registry: Registry,
     reference: Vec<Described>,
 }
@@ -140,12 +142,31 @@ pub struct Nats {
     pub disconnects: Counter,
     /// Times the client library dropped messages because we were slow.
     pub slow_consumer: Counter,
+    /// Events read back from the stream because they did not come by themselves.
+    pub repaired: Counter,
     /// Ranges of the stream that sessions were told are gone, by reason.
     pub gaps: Labelled,
     /// The last sequence dispatched.
     pub dispatched_seq: Gauge,
     /// The stream's head as last heard.
     pub head_seq: Gauge,
+}
+
+/// The past that sessions resume from.
+#[derive(Debug)]
+pub struct History {
+    /// Events of the past in memory now.
+    pub events: Gauge,
+    /// About how many bytes they take.
+    pub bytes: Gauge,
+    /// How many sequences of the stream they reach back.
+    pub sequences: Gauge,
+    /// Positions that clients asked to resume from, by where the past was found: `memory`, `stream`, or `gone`.
+    pub resumes: Labelled,
+    /// Sessions that are replaying now.
+    pub replaying: Gauge,
+    /// Segments of the stream read back for them.
+    pub segments: Counter,
 }
 
 /// A counter for each value of one label.
@@ -314,6 +335,10 @@ impl Metrics {
             current: build.gauge("feed_current", "1 while the feed is known to be complete"),
             disconnects: build.counter("nats_disconnects", "Connections to NATS lost"),
             slow_consumer: build.counter("nats_slow_consumer", "Times the NATS client dropped messages"),
+            repaired: build.counter(
+                "feed_repaired",
+                "Events read back from the stream because they did not come by themselves",
+            ),
             gaps: build.labelled(
                 "gaps",
                 "reason",
@@ -321,6 +346,25 @@ impl Metrics {
             ),
             dispatched_seq: build.gauge("stream_dispatched_seq", "The last sequence dispatched"),
             head_seq: build.gauge("stream_head_seq", "The stream's head as last heard"),
+        };
+
+        let history = History {
+            events: build.gauge("history_events", "Events of the past in memory now"),
+            bytes: build.gauge("history_bytes", "About how many bytes they take"),
+            sequences: build.gauge(
+                "history_sequences",
+                "How many sequences of the stream memory reaches back",
+            ),
+            resumes: build.labelled(
+                "resumes",
+                "past",
+                "Positions that clients resumed from, by where the past was found: memory, stream or gone",
+            ),
+            replaying: build.gauge("replaying", "Sessions that are replaying now"),
+            segments: build.counter(
+                "history_segments_read",
+                "Segments of the stream read back for sessions that resume",
+            ),
         };
 
         let Builder { registry, reference } = build;
@@ -331,6 +375,7 @@ impl Metrics {
             outbox,
             commands,
             nats,
+            history,
             registry,
             reference,
         }

@@ -168,6 +168,24 @@ impl Outbox {
         None
     }
 
+    /// Takes out the events that wait: the session is to get them again, in the order of its replay.
+    pub fn withdraw_events(&self) {
+        let mut queue = self.lock();
+        queue.ordered.retain(|waiting| !waiting.is_event);
+        (queue.events, queue.bytes) = (0, 0);
+    }
+
+    /// Whether no event waits, so that a replay may append its next ones.
+    pub fn has_room_for_a_step(&self) -> bool {
+        let queue = self.lock();
+        queue.events == 0 && queue.closing.is_none()
+    }
+
+    /// How much may wait.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// Whether the session is to end.
     pub fn is_closing(&self) -> bool {
         self.lock().closing.is_some()

@@ -217,6 +217,14 @@ impl Client {
         }
     }
 
+    /// Lets the connection go without a word: what was on its way is lost.
+    pub fn reset(self) {
+        let MaybeTlsStream::Plain(stream) = self.socket.get_ref() else {
+            return;
+        };
+        stream.set_zero_linger().expect("it is a socket");
+    }
+
     /// The socket, for what a proper client would not do.
     pub fn socket(&mut self) -> &mut WebSocketStream<MaybeTlsStream<TcpStream>> {
         &mut self.socket

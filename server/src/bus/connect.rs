@@ -35,6 +35,8 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
 /// Messages that may wait in one subscription: 0.8 s of the 80,000 a second that a stream was measured to bring.
 /// One more is dropped by the library, which the feed notices as a jump of the sequence.
 const SUBSCRIPTION_CAPACITY: usize = 65_536;
+/// How often a connection that something is waited from is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long JetStream may take to answer.
 const API_TIMEOUT: Duration = Duration::from_secs(5);
 /// Refusals of the server that are remembered, to explain a request that got no answer.
@@ -51,6 +53,8 @@ pub(super) enum Purpose {
     Feed,
     /// Commands, JetStream's API, rejected events.
     Requests,
+    /// The stream read back.
+    Past,
 }
 
 /// Where NATS is and who we are there.
@@ -173,6 +177,8 @@ pub(super) struct Link {
     pub(super) client: Client,
     /// JetStream over it.
     pub(super) jetstream: jetstream::Context,
+    /// Before which subjects its API stands: `$JS.API`, or that of a domain.
+    pub(super) api: Arc<str>,
     /// What the server and the library say of it.
     pub(super) signals: Arc<Signals>,
 }
@@ -195,6 +201,7 @@ impl Link {
             .name(match purpose {
                 Purpose::Feed => "rivulet feed",
                 Purpose::Requests => "rivulet requests",
+                Purpose::Past => "rivulet past",
             })
             .event_callback(move |event| {
                 heard.hear(purpose, &event, metrics.as_deref());
@@ -232,6 +239,7 @@ impl Link {
         Ok(Self {
             client,
             jetstream,
+            api: api(endpoint.domain.as_deref()).into(),
             signals,
         })
     }
@@ -244,6 +252,13 @@ impl Link {
     /// How many times it was established; whoever sees another number than before has missed core messages.
     pub(super) fn connects(&self) -> u64 {
         self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it broke after it had been established `connects` times.
+    pub(super) async fn broken_since(&self, connects: u64) {
+        while self.is_connected() && self.connects() == connects {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// The answer of a request, or the subject that the server refused, which it says apart from the request
@@ -356,6 +371,11 @@ impl Signals {
             .then(|| refusals.last.back().cloned())
             .flatten()
     }
+}
+
+/// Before which subjects JetStream's API stands.
+pub(super) fn api(domain: Option<&str>) -> String {
+    domain.map_or_else(|| "$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"))
 }
 
 /// Doubling from 25 ms, jittered by half so that the nodes of a fleet don't come back in step.

@@ -3,6 +3,9 @@
 //! The stream numbers its messages without holes as it stores them, so a live message whose sequence is not the
 //! next says what was missed; and a head above the last message says it where nothing more comes. Nothing here
 //! rests on what the client library reports of the connection: that is only a reason to ask for the head.
+//!
+//! What is missing is read back from the stream ([`Continuity::wanted`]); what the stream no longer has is a
+//! [`Missed`] range, of which sessions are told.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +13,7 @@ use super::stream::Head;
 
 /// How long messages up to a known head may be on their way while none arrives. They and the leader's answer
 /// take different ways, so the answer may be the first.
-const IN_FLIGHT: Duration = Duration::from_secs(1);
+const IN_FLIGHT: Duration = Duration::from_millis(500);
 /// How long a head below one already seen is not believed: a deposed leader may answer for about 10 s.
 const DEPOSED_LEADER: Duration = Duration::from_secs(15);
 
@@ -22,10 +25,19 @@ pub(super) struct Continuity {
     holes: Holes,
     /// Whether a head that was asked for after the last interruption has been reached.
     verified: bool,
-    /// A head above `last`, and since when no message came nearer to it.
-    behind: Option<(u64, Instant)>,
+    /// A sequence above `last` that the stream has reached.
+    behind: Option<Behind>,
     /// Since when the leader's head is below `last`.
     below: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    head: u64,
+    /// Since when no message came nearer to it.
+    since: Instant,
+    /// Whether the messages up to it won't come by themselves.
+    lost: bool,
 }
 
 /// What a jump of the sequence means.
@@ -37,18 +49,18 @@ pub(super) enum Holes {
     Deleted,
 }
 
-/// What is to be done about a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is to be done about a live message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// It is the next.
     Next,
-    /// It comes after a range that this node missed; then it is the next.
-    After(Missed),
-    /// It was dispatched before, or declared missing, or is of another stream of the same name.
+    /// What lies before it must be read back first.
+    Early,
+    /// It was dispatched before, or is of another stream of the same name.
     Past,
 }
 
-/// A range of the stream that this node does not have. Repair is to read it back in place of declaring it.
+/// A range of the stream that nobody has any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Missed {
     /// The last sequence before it.
@@ -62,8 +74,6 @@ pub(super) struct Missed {
 /// Why a range is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// It was published while the node was cut off or too slow.
-    Interrupted,
     /// The stream removed it before it was read.
     Evicted,
     /// The stream was made anew; `from` counts in the old one.
@@ -103,7 +113,6 @@ impl Continuity {
     /// Core messages may have been missed: only a new head can say.
     pub(super) fn interrupted(&mut self) {
         self.verified = false;
-        self.behind = None;
     }
 
     /// Takes a live message into account.
@@ -111,20 +120,29 @@ impl Continuity {
         if seq <= self.last {
             return Arrival::Past;
         }
-        let from = std::mem::replace(&mut self.last, seq);
+        if seq > self.last + 1 && self.holes == Holes::Missed {
+            // What is missing was dropped on its way: nothing vouches for the node until it is read.
+            self.verified = false;
+            let head = self.behind.map_or(seq, |behind| behind.head.max(seq));
+            self.behind = Some(Behind {
+                head,
+                since: now,
+                lost: true,
+            });
+            return Arrival::Early;
+        }
+        self.reached(seq, now);
+        Arrival::Next
+    }
+
+    /// Notes that everything up to `seq` has been dispatched, or was never for anybody.
+    pub(super) fn reached(&mut self, seq: u64, now: Instant) {
+        self.last = self.last.max(seq);
         match &mut self.behind {
-            Some((head, _)) if *head <= seq => self.caught_up(),
-            Some((_, since)) => *since = now,
+            Some(behind) if behind.head <= seq => self.caught_up(),
+            Some(behind) => behind.since = now,
             None => {}
         }
-        if seq == from + 1 || self.holes == Holes::Deleted {
-            return Arrival::Next;
-        }
-        Arrival::After(Missed {
-            from,
-            to: seq - 1,
-            cause: Cause::Interrupted,
-        })
     }
 
     /// Takes the leader's word into account.
@@ -157,40 +175,44 @@ impl Continuity {
             self.caught_up();
             return None;
         }
-        let since = self.behind.map_or(now, |(_, since)| since);
-        self.behind = Some((head.last, since));
+        let (since, known, lost) = self
+            .behind
+            .map_or((now, 0, false), |behind| (behind.since, behind.head, behind.lost));
+        self.behind = Some(Behind {
+            head: head.last.max(known),
+            since,
+            // What was published during an interruption won't come.
+            lost: lost || !self.verified,
+        });
         // Only a consumer reads on by itself, and what is no longer there it passes over.
         if self.holes == Holes::Deleted && head.first > self.last + 1 {
-            let from = std::mem::replace(&mut self.last, head.first - 1);
-            if self.last >= head.last {
-                self.caught_up();
-            }
+            let from = self.last;
+            let to = head.first - 1;
+            self.reached(to, now);
             return Some(Missed {
                 from,
-                to: self.last,
+                to,
                 cause: Cause::Evicted,
             });
         }
         None
     }
 
-    /// Says what is missing when nothing came nearer to the head for too long.
-    pub(super) fn tick(&mut self, now: Instant) -> Option<Missed> {
-        let (head, since) = self.behind?;
-        if now.duration_since(since) < IN_FLIGHT {
-            return None;
-        }
-        if self.holes == Holes::Deleted {
+    /// What is to be read back now: after the one sequence, up to the other.
+    pub(super) fn wanted(&self, now: Instant) -> Option<(u64, u64)> {
+        let behind = self.behind?;
+        let waited = now.duration_since(behind.since) >= IN_FLIGHT;
+        (self.holes == Holes::Missed && (behind.lost || waited)).then_some((self.last, behind.head))
+    }
+
+    /// Lets time pass: what does not come, though it is in the stream, leaves the node unverified.
+    pub(super) fn tick(&mut self, now: Instant) {
+        if self
+            .behind
+            .is_some_and(|behind| now.duration_since(behind.since) >= IN_FLIGHT)
+        {
             self.verified = false;
-            return None;
         }
-        let from = std::mem::replace(&mut self.last, head);
-        self.caught_up();
-        Some(Missed {
-            from,
-            to: head,
-            cause: Cause::Interrupted,
-        })
     }
 
     fn caught_up(&mut self) {
@@ -217,19 +239,28 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_names_what_was_missed() {
+    fn a_jump_has_what_lies_before_it_read_back() {
         let now = Instant::now();
         let mut stream = Continuity::begin(&head(1, 10), Holes::Missed);
         assert_eq!(stream.message(10, now), Arrival::Past);
         assert_eq!(stream.message(11, now), Arrival::Next);
-        let jump = missed(11, 13, Cause::Interrupted);
-        assert_eq!(stream.message(14, now), Arrival::After(jump));
+        assert_eq!(stream.wanted(now), None);
+        assert_eq!(stream.message(14, now), Arrival::Early);
+        assert_eq!(stream.message(16, now), Arrival::Early);
+        assert!(!stream.verified());
+        assert_eq!(stream.wanted(now), Some((11, 16)));
+        stream.reached(13, now);
+        assert_eq!(stream.message(14, now), Arrival::Next);
+        assert_eq!(stream.wanted(now), Some((14, 16)));
+        stream.reached(16, now);
+        assert!(stream.verified());
+        assert_eq!(stream.wanted(now), None);
         assert_eq!(stream.message(12, now), Arrival::Past);
-        assert_eq!(stream.message(15, now), Arrival::Next);
+        assert_eq!(stream.message(17, now), Arrival::Next);
     }
 
     #[test]
-    fn a_head_out_of_reach_is_missed_only_when_nothing_comes() {
+    fn a_head_out_of_reach_is_read_back_only_when_nothing_comes() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut stream = Continuity::begin(&head(1, 10), Holes::Missed);
@@ -237,12 +268,13 @@ mod tests {
         assert!(stream.verified(), "what is on its way is not missing");
         for seq in 11..15 {
             assert_eq!(stream.message(seq, at(seq * 90)), Arrival::Next);
+            assert_eq!(stream.wanted(at(seq * 90)), None, "messages still come");
         }
-        assert_eq!(stream.tick(at(2_000)), None, "messages still came");
-        let tail = missed(14, 20, Cause::Interrupted);
-        assert_eq!(stream.tick(at(14 * 90 + 1_000)), Some(tail));
-        assert_eq!(stream.message(18, at(3_000)), Arrival::Past);
-        assert_eq!(stream.message(21, at(3_000)), Arrival::Next);
+        stream.tick(at(14 * 90 + 499));
+        assert!(stream.verified());
+        stream.tick(at(14 * 90 + 500));
+        assert!(!stream.verified());
+        assert_eq!(stream.wanted(at(14 * 90 + 500)), Some((14, 20)));
     }
 
     #[test]
@@ -254,7 +286,8 @@ mod tests {
         assert!(!stream.verified());
         assert_eq!(stream.head(&head(1, 12), now), None);
         assert!(!stream.verified());
-        assert_eq!(stream.message(12, now), Arrival::Next);
+        assert_eq!(stream.wanted(now), Some((11, 12)), "it was published meanwhile");
+        stream.reached(12, now);
         assert!(stream.verified());
         stream.interrupted();
         assert_eq!(stream.head(&head(1, 12), now), None);
@@ -301,8 +334,10 @@ mod tests {
         assert_eq!(stream.message(13, start), Arrival::Next);
         let evicted = missed(13, 19, Cause::Evicted);
         assert_eq!(stream.head(&head(20, 30), start), Some(evicted));
-        assert_eq!(stream.tick(start + Duration::from_secs(2)), None);
+        let later = start + Duration::from_secs(2);
+        stream.tick(later);
         assert!(!stream.verified(), "what a consumer does not bring is awaited");
+        assert_eq!(stream.wanted(later), None, "it reads by itself");
         assert_eq!(stream.message(30, start), Arrival::Next);
         assert!(stream.verified());
     }

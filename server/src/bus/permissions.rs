@@ -2,7 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{connect::INBOX_PREFIX, filter, memory::BUCKET, rejected};
+use super::{
+    connect::{INBOX_PREFIX, api},
+    filter,
+    memory::BUCKET,
+    rejected,
+};
 use crate::config::Config;
 
 /// The least NATS permissions of a router with this configuration, as a block of nats-server's own
@@ -10,10 +15,7 @@ use crate::config::Config;
 pub fn permissions(config: &Config) -> String {
     let stream = &config.stream.name;
     let live = format!("{}.>", config.stream.republish_prefix);
-    let api = match &config.nats.jetstream_domain {
-        Some(domain) => format!("$JS.{domain}.API"),
-        None => "$JS.API".to_owned(),
-    };
+    let api = api(config.nats.jetstream_domain.as_deref());
     let sources = |durable: bool| {
         filter::widest(
             config
@@ -40,6 +42,14 @@ pub fn permissions(config: &Config) -> String {
             (
                 format!("{api}.STREAM.NAMES"),
                 "which other streams take the same subjects",
+            ),
+            (
+                format!("{api}.DIRECT.GET.{stream}"),
+                "to read back what was missed, and for clients that resume",
+            ),
+            (
+                format!("{api}.STREAM.MSG.GET.{stream}"),
+                "the same, of the stream's leader",
             ),
             (
                 format!("{api}.CONSUMER.CREATE.{stream}.>"),

@@ -80,6 +80,8 @@ pub enum Rule {
     TooLarge,
     /// No source names its subject.
     Source,
+    /// Its headers are not UTF-8.
+    Header,
     /// Its payload is not JSON in UTF-8.
     Json,
     /// Its payload is JSON but not an object.
@@ -108,6 +110,7 @@ impl Rule {
         match self {
             Self::TooLarge => "too_large",
             Self::Source => "source",
+            Self::Header => "header",
             Self::Json => "json",
             Self::Object => "object",
             Self::DuplicateField => "duplicate_field",

@@ -32,6 +32,8 @@ pub(super) struct Stream {
     /// Whether all that was acknowledged stays until the limits take it, oldest first: what exact resume
     /// needs.
     pub(super) exact: bool,
+    /// Whether any of its replicas answers Direct Get.
+    pub(super) direct: bool,
     /// How its messages come live.
     pub(super) live: Live,
 }
@@ -345,6 +347,7 @@ async fn check(
     Ok(Stream {
         name: name.clone(),
         exact: faults.is_empty(),
+        direct: existing.allow_direct,
         live,
     })
 }

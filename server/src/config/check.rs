@@ -15,9 +15,9 @@ use rivulet_protocol::{event::EventType, pattern::Pattern};
 use url::Url;
 
 use super::{
-    AudienceFrom, Auth, Commands, Config, DataFrom, Drain, Edge, Key, Limits, Log, Nats, NatsCredentials,
-    NatsTls, Origin, Problem, Problems, Rate, Role, Secret, Sessions, Source, Stream, TypeFrom, key,
-    key_file,
+    AudienceFrom, Auth, Commands, Config, DataFrom, Drain, Edge, History, Key, Limits, Log, Nats,
+    NatsCredentials, NatsTls, Origin, Problem, Problems, Rate, Role, Secret, Sessions, Source, Stream,
+    TypeFrom, key, key_file,
     load::{Found, shown},
     raw,
     scalar::Size,
@@ -115,6 +115,11 @@ impl Checker {
             edge: self.edge(&raw.edge, allowed_origins),
             limits,
             sessions: self.sessions(&raw.sessions),
+            history: History {
+                max_bytes: bytes(raw.history.max_bytes),
+                replays: whole(raw.history.replays),
+                replay_deadline: raw.history.replay_deadline.duration(),
+            },
             commands: self.commands(&raw.commands),
             drain: Drain {
                 spread: raw.drain.spread.duration(),

@@ -58,6 +58,8 @@ pub(super) struct Raw {
     pub(super) limits: Limits,
     /// How sessions behave.
     pub(super) sessions: Sessions,
+    /// The past that sessions resume from.
+    pub(super) history: History,
     /// How commands are asked.
     pub(super) commands: Commands,
     /// How the router ends.
@@ -255,7 +257,7 @@ pub(super) struct Sessions {
     #[schemars(extend("x-allowed" = "patterns, such as blob.* or blob.>"))]
     pub(super) default_patterns: Vec<String>,
     /// Events that may wait for one session.
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = 2, max = 1_000_000))]
     pub(super) outbox_events: u64,
     /// Bytes that may wait for one session.
     #[schemars(extend("x-min" = "4KiB", "x-max" = "1GiB"))]
@@ -277,6 +279,20 @@ pub(super) struct Sessions {
     /// How hard zlib tries.
     #[schemars(range(min = 1, max = 9))]
     pub(super) compression_level: u32,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct History {
+    /// About how many bytes of the stream's last events stay in memory; what lies farther back is read from the stream.
+    #[schemars(extend("x-min" = "0", "x-max" = "64GiB"))]
+    pub(super) max_bytes: Size,
+    /// Sessions that replay from farther back than memory at one time; one more is told when to come again.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) replays: u64,
+    /// How long a replay may take before the connection is closed with 1013, from which a client resumes where it got to.
+    #[schemars(extend("x-min" = "1s", "x-max" = "24h"))]
+    pub(super) replay_deadline: Span,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -397,6 +413,7 @@ impl Default for Raw {
             edge: Edge::default(),
             limits: Limits::default(),
             sessions: Sessions::default(),
+            history: History::default(),
             commands: Commands::default(),
             drain: Drain::default(),
             log: Log::default(),
@@ -488,6 +505,16 @@ impl Default for Sessions {
             compression: true,
             compression_threshold: Size::kib(1),
             compression_level: 1,
+        }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            max_bytes: Size::kib(64 << 10),
+            replays: 256,
+            replay_deadline: Span::seconds(600),
         }
     }
 }

@@ -31,9 +31,16 @@ impl Framing {
         }
     }
 
-    /// Hands the frames of a batch to `write`, in order, and empties it.
-    pub(super) fn write(&self, batch: &mut Vec<Encoded>, metrics: &Metrics, mut write: impl FnMut(Bytes)) {
-        if let Some(oldest) = batch.iter().find_map(Encoded::received_at) {
+    /// Hands the frames of a batch to `write`, in order, and empties it. Only of a live session's events does it
+    /// tell how long they took.
+    pub(super) fn write(
+        &self,
+        batch: &mut Vec<Encoded>,
+        live: bool,
+        metrics: &Metrics,
+        mut write: impl FnMut(Bytes),
+    ) {
+        if let Some(oldest) = batch.iter().find_map(Encoded::received_at).filter(|_| live) {
             let waited = Instant::now().saturating_duration_since(oldest);
             metrics.events.delivery.observe(waited.as_secs_f64());
         }

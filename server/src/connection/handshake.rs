@@ -15,7 +15,10 @@ use rivulet_protocol::{
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, warn};
 
-use super::Node;
+use super::{
+    Node,
+    resume::{self, Resume, ResumePosition},
+};
 use crate::{
     bus::FeedState,
     identity::Identity,
@@ -64,7 +67,7 @@ pub struct Admitted {
     /// The patterns from the start.
     pub patterns: Vec<Pattern>,
     /// The position that it asks for.
-    pub resume: Option<ResumePosition>,
+    pub resume: Option<Resume>,
     /// What was wrong in its query, to be said after `connected`.
     pub faults: Vec<ErrorBody>,
     /// Where it comes from.
@@ -80,15 +83,6 @@ pub struct Places {
     pub seat: Seat,
     /// Among the address's connections.
     pub slot: Slot,
-}
-
-/// A position that a client asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResumePosition {
-    /// The epoch.
-    pub stream: String,
-    /// The last sequence that it has handled.
-    pub seq: u64,
 }
 
 /// A client that may not.
@@ -124,6 +118,15 @@ impl Refusal {
     }
 
     fn new(code: CloseCode, error: ErrorBody) -> Self {
+        Self { code, error }
+    }
+
+    /// Of a client that may come again soon.
+    fn for_now(error: ErrorBody) -> Self {
+        let code = match error.code == ErrorCode::RateLimited.name() {
+            true => CloseCode::TooManyConnections,
+            false => CloseCode::TryAgainLater,
+        };
         Self { code, error }
     }
 }
@@ -191,7 +194,13 @@ impl Door {
             })?;
         let mut faults = Vec::new();
         let patterns = self.patterns(&identity, query.events.as_deref(), &mut faults);
-        let resume = resume_position(query.stream, query.seq.as_deref(), &mut faults);
+        let resume = match resume_position(query.stream, query.seq.as_deref(), &mut faults) {
+            Some(position) => {
+                let located = resume::locate(&self.node, position).await;
+                Some(located.map_err(Refusal::for_now)?)
+            }
+            None => None,
+        };
         let device = query.device.filter(|device| {
             let fits = !device.is_empty() && device.chars().count() <= MAX_DEVICE_LENGTH;
             if !fits {

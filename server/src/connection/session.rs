@@ -3,38 +3,38 @@
 use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use rivulet_protocol::{
     close::CloseCode,
     error::{ErrorBody, ErrorCode},
     message::{
-        self, ClientFrame, ClientRequest, Connected, Draining, Gap, GapReason, Head, PLAIN, Resumed,
-        SUBPROTOCOL, ServerMessage, SessionLimits, Subscribed, TokenTimes,
+        self, ClientFrame, ClientRequest, Connected, Draining, Head, PLAIN, Resumed, SUBPROTOCOL,
+        ServerMessage, SessionLimits, Subscribed, TokenTimes,
     },
     pattern::Pattern,
     scalar::{SafeInteger, Timestamp},
 };
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
     Node,
-    handshake::{Admitted, Places, ResumePosition},
+    handshake::{Admitted, Places},
+    resume::{Resume, ResumePosition},
 };
 use crate::{
     command::{Command, Outcome},
     encoded::Encoded,
+    history::Segment,
     identity::Identity,
     limits::{
         rates::{Charge, Rates, TooManyBadMessages},
         seats::ClientKind,
     },
     outbox::{Closing, Outbox},
-    router::{Interest, Position, Registration},
+    router::{Asked, Interest, Position, Registration, Replay, Replayed, Step},
 };
 
-/// A live session: admitted, registered, its `connected` on the way.
-///
-/// The state before it is [`Admitted`]; the next one, a session that replays history at its own pace and then
-/// becomes this one, comes with resume.
+/// A session: admitted, its `connected` on the way. The state before it is [`Admitted`].
 #[derive(Debug)]
 pub struct Session {
     id: String,
@@ -44,9 +44,49 @@ pub struct Session {
     rates: Rates,
     /// Whether no event was handed to the socket yet, so that the client may still set its position.
     untouched: bool,
-    registration: Registration,
+    /// Where it stood when it began, if there is a stream.
+    began: Option<Asked>,
+    phase: Phase,
     outbox: Arc<Outbox>,
     node: Arc<Node>,
+}
+
+/// How a session gets its events.
+#[derive(Debug)]
+enum Phase {
+    /// The router pushes them.
+    Live(Registration),
+    /// It pulls them out of the past until it has caught up.
+    Replaying(Replaying),
+}
+
+#[derive(Debug)]
+struct Replaying {
+    replay: Replay,
+    /// Leave to read from farther back than memory, once it was needed.
+    permit: Option<OwnedSemaphorePermit>,
+    /// Whether the past is being read for it.
+    reads: bool,
+    /// Whether it is to be decided first where it begins.
+    undecided: bool,
+    /// Whether the client asked for it and is told of its end.
+    asked: bool,
+}
+
+/// What came of a pull.
+pub enum Pull {
+    /// The session went on.
+    Passed,
+    /// Something else has to end before.
+    Waits,
+    /// The past has to be read first; what comes of it goes to [`Session::read_back`].
+    Read(BoxFuture<'static, ReadBack>),
+}
+
+/// A part of the past, or nothing: then the session looks again whether it still needs it.
+pub struct ReadBack {
+    permit: OwnedSemaphorePermit,
+    segment: Option<Arc<Segment>>,
 }
 
 /// What the connection has to do after a client's message.
@@ -68,11 +108,20 @@ pub enum Next {
         /// The token, never to be logged.
         token: String,
     },
+    /// Find out about a position and read nothing meanwhile; the result goes to [`Session::resume`].
+    Resume {
+        /// The message's id.
+        id: Option<String>,
+        /// The patterns to put in force with it.
+        patterns: Vec<Pattern>,
+        /// The position.
+        position: ResumePosition,
+    },
 }
 
 impl Session {
-    /// Registers what was admitted: from here on its events come. What was wrong in the query is said right
-    /// after `connected`. What it takes up is the connection's to hold.
+    /// Registers what was admitted: from here on its events come, or from the position that it asked for. What
+    /// was wrong in the query is said right after `connected`. What it takes up is the connection's to hold.
     pub fn open(
         id: String,
         admitted: Admitted,
@@ -89,28 +138,34 @@ impl Session {
             places,
             ..
         } = admitted;
-        let mut gap = None;
-        let mut connected = |position: &Position| {
-            let resumed = match &resume {
-                Some(asked) => {
-                    gap = missed(asked, position);
-                    gap.is_none() && position.epoch.is_some()
-                }
-                None => false,
-            };
+        let mut began = None;
+        let mut connected = |position: &Position, resumed: bool| {
+            began = position
+                .epoch
+                .clone()
+                .zip(position.seq)
+                .map(|(epoch, seq)| Asked { epoch, seq, head: 0 });
             let message = connected(&id, &identity, kind, &patterns, position, resumed, &node);
             Encoded::message(&ServerMessage::Connected(message), None)
         };
         let interest = Interest::new(patterns.clone(), Arc::clone(&identity.events));
-        let registration = node.router.register(
-            identity.user.clone(),
-            interest,
-            Arc::clone(&outbox),
-            &mut connected,
-        );
-        if let Some(gap) = gap {
-            outbox.push_in_order(Encoded::message(&ServerMessage::Gap(gap), None));
-        }
+        let (user, queue) = (identity.user.clone(), Arc::clone(&outbox));
+        let phase = match resume {
+            None => {
+                let first = |position: &Position| connected(position, false);
+                Phase::Live(node.router.register(user, interest, queue, first))
+            }
+            Some(Resume { asked, permit }) => {
+                node.metrics.history.replaying.inc();
+                Phase::Replaying(Replaying {
+                    replay: node.router.replay(user, interest, queue, asked, &mut connected),
+                    permit,
+                    reads: false,
+                    undecided: false,
+                    asked: true,
+                })
+            }
+        };
         let rates = Rates::new(&node.limits, now);
         let session = Self {
             id,
@@ -119,7 +174,8 @@ impl Session {
             patterns,
             rates,
             untouched: true,
-            registration,
+            began,
+            phase,
             outbox,
             node,
         };
@@ -207,7 +263,7 @@ impl Session {
         })?;
         match request {
             ClientRequest::Ping => {
-                self.registration.mark(|position| {
+                self.phase.mark(|position| {
                     Encoded::message(
                         &ServerMessage::Pong(Head {
                             seq: position.wire_seq(),
@@ -238,7 +294,12 @@ impl Session {
                 self.change(kept, ServerMessage::Unsubscribed, id);
             }
             ClientRequest::Resume { stream, seq, events } => {
-                self.resume(ResumePosition { stream, seq }, events)?;
+                let patterns = self.resumable(events)?;
+                return Ok(Next::Resume {
+                    id: id.map(str::to_owned),
+                    patterns,
+                    position: ResumePosition { stream, seq },
+                });
             }
             ClientRequest::RefreshToken(token) => {
                 return Ok(Next::Refresh {
@@ -257,9 +318,9 @@ impl Session {
         Ok(Next::Continue)
     }
 
-    /// Sets patterns and position. History can't be read back yet: what lies between the asked position and
-    /// the node's is told as a gap, never passed over.
-    fn resume(&mut self, asked: ResumePosition, events: Option<Vec<Pattern>>) -> Result<(), Refusal> {
+    /// Whether the session may set its position, and with which patterns. From here on it gets nothing until
+    /// that is decided: an event handed over meanwhile would stand before those of the replay.
+    fn resumable(&mut self, events: Option<Vec<Pattern>>) -> Result<Vec<Pattern>, Refusal> {
         if !self.untouched {
             let late = "resume comes before the first event was delivered";
             return Err(Refusal::Bad(ErrorBody::new(ErrorCode::InvalidMessage, late)));
@@ -267,35 +328,109 @@ impl Session {
         let patterns = events.unwrap_or_else(|| self.patterns.clone());
         self.permit(&patterns)?;
         self.bound(&patterns)?;
-        self.untouched = false;
-        self.count_patterns(-1);
-        self.patterns = patterns;
-        self.count_patterns(1);
+        // Should the position be refused, it goes on from where it began.
+        if let (Phase::Live(_), Some(began)) = (&self.phase, self.began.clone()) {
+            self.replay(began, None, false);
+        }
+        if let Phase::Replaying(replaying) = &mut self.phase {
+            replaying.undecided = true;
+        }
+        Ok(patterns)
+    }
+
+    /// Goes on from a position with these patterns, or as before if it can't.
+    pub fn resume(&mut self, id: Option<&str>, patterns: Vec<Pattern>, located: Result<Resume, ErrorBody>) {
+        match located {
+            Ok(Resume { asked, permit }) => {
+                self.count_patterns(-1);
+                self.patterns = patterns;
+                self.count_patterns(1);
+                self.replay(asked, permit, true);
+            }
+            Err(error) => {
+                self.error(error, id);
+                if let Phase::Replaying(replaying) = &mut self.phase {
+                    replaying.undecided = false;
+                }
+            }
+        }
+    }
+
+    fn replay(&mut self, from: Asked, permit: Option<OwnedSemaphorePermit>, asked: bool) {
         let interest = Interest::new(self.patterns.clone(), Arc::clone(&self.identity.events));
-        let kind = self.kind;
-        let outbox = &self.outbox;
-        self.registration.change(interest, |position| {
-            let gap = missed(&asked, position);
-            let complete = gap.is_none();
-            if let Some(gap) = gap {
-                outbox.push_in_order(Encoded::message(&ServerMessage::Gap(gap), None));
-            }
-            let zero = SafeInteger::default();
-            let resumed = Resumed {
-                from_seq: SafeInteger::new(asked.seq).unwrap_or(zero),
-                to_seq: position.wire_seq().unwrap_or(zero),
-                complete,
-            };
-            match kind {
-                ClientKind::V1 => Encoded::message(&ServerMessage::Resumed(resumed), None),
-                // A plain client takes no `resumed`; the head tells it the same.
-                ClientKind::Plain => Encoded::message(
-                    &ServerMessage::Subscribed(subscribed(&self.patterns, position)),
-                    None,
-                ),
-            }
+        let user = self.identity.user.clone();
+        let replay = Replay::begin(
+            Arc::clone(&self.node.router),
+            user,
+            interest,
+            Arc::clone(&self.outbox),
+            from,
+        );
+        if matches!(self.phase, Phase::Live(_)) {
+            self.node.metrics.history.replaying.inc();
+        }
+        self.phase = Phase::Replaying(Replaying {
+            replay,
+            permit,
+            reads: false,
+            undecided: false,
+            asked,
         });
-        Ok(())
+        // After it has left the router: nothing joins them any more.
+        self.outbox.withdraw_events();
+    }
+
+    /// Whether it pulls its events out of the past.
+    pub fn is_replaying(&self) -> bool {
+        matches!(self.phase, Phase::Replaying(_))
+    }
+
+    /// Goes on with its replay. To be called when no event waits in the outbox.
+    pub fn pull(&mut self) -> Pull {
+        let Phase::Replaying(replaying) = &mut self.phase else {
+            return Pull::Waits;
+        };
+        if replaying.reads || replaying.undecided {
+            return Pull::Waits;
+        }
+        let (kind, patterns, asked) = (self.kind, &self.patterns, replaying.asked);
+        let step = replaying
+            .replay
+            .step(|position, replayed| asked.then(|| last(kind, patterns, position, replayed)));
+        match step {
+            Step::Moved => Pull::Passed,
+            Step::Live(registration) => {
+                self.phase = Phase::Live(registration);
+                self.node.metrics.history.replaying.dec();
+                Pull::Passed
+            }
+            Step::Beyond { epoch, after, to } => {
+                replaying.reads = true;
+                let permit = replaying.permit.take();
+                let archive = Arc::clone(&self.node.archive);
+                Pull::Read(Box::pin(async move {
+                    let permit = match permit {
+                        Some(permit) => permit,
+                        // It had begun in memory and was overtaken: it waits for its turn.
+                        None => archive.admitted().await,
+                    };
+                    let segment = archive.segment(epoch, after, to).await;
+                    ReadBack { permit, segment }
+                }))
+            }
+        }
+    }
+
+    /// Takes what was read of the past.
+    pub fn read_back(&mut self, past: ReadBack) {
+        let ReadBack { permit, segment } = past;
+        if let Phase::Replaying(replaying) = &mut self.phase {
+            replaying.permit = Some(permit);
+            replaying.reads = false;
+            if let Some(segment) = segment {
+                replaying.replay.read(segment);
+            }
+        }
     }
 
     fn command(
@@ -396,7 +531,7 @@ impl Session {
         } else {
             // The bare `*` means what the new token permits.
             let interest = Interest::new(kept, Arc::clone(&self.identity.events));
-            self.registration.permit(interest);
+            self.phase.permit(interest);
         }
         true
     }
@@ -418,7 +553,7 @@ impl Session {
     /// Says that nothing came, and up to where.
     pub fn heartbeat(&self) {
         self.sent("heartbeat");
-        self.registration.mark(|position| {
+        self.phase.mark(|position| {
             Encoded::message(
                 &ServerMessage::Heartbeat(Head {
                     seq: position.wire_seq(),
@@ -431,7 +566,7 @@ impl Session {
     /// Says that this node is going away.
     pub fn draining(&self, reconnect_after_ms: u64) {
         self.sent("draining");
-        self.registration.mark(|position| {
+        self.phase.mark(|position| {
             let draining = Draining {
                 reconnect_after_ms: SafeInteger::new(reconnect_after_ms).unwrap_or_default(),
                 stream: position.epoch.as_deref().map(str::to_owned),
@@ -486,7 +621,7 @@ impl Session {
         self.patterns = patterns;
         self.count_patterns(1);
         let interest = Interest::new(self.patterns.clone(), Arc::clone(&self.identity.events));
-        self.registration.change(interest, |position| {
+        self.phase.change(interest, |position| {
             Encoded::message(&message(subscribed(&self.patterns, position)), id)
         });
         self.sent("subscribed");
@@ -521,9 +656,35 @@ impl Session {
     }
 }
 
+impl Phase {
+    fn mark(&self, frame: impl FnOnce(&Position) -> Encoded) {
+        match self {
+            Self::Live(registration) => registration.mark(frame),
+            Self::Replaying(replaying) => replaying.replay.mark(frame),
+        }
+    }
+
+    fn change(&mut self, interest: Interest, frame: impl FnOnce(&Position) -> Encoded) {
+        match self {
+            Self::Live(registration) => registration.change(interest, frame),
+            Self::Replaying(replaying) => replaying.replay.change(interest, frame),
+        }
+    }
+
+    fn permit(&mut self, interest: Interest) {
+        match self {
+            Self::Live(registration) => registration.permit(interest),
+            Self::Replaying(replaying) => replaying.replay.permit(interest),
+        }
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.count_patterns(-1);
+        if self.is_replaying() {
+            self.node.metrics.history.replaying.dec();
+        }
     }
 }
 
@@ -538,24 +699,19 @@ enum Refusal {
     No(ErrorBody),
 }
 
-/// What lies between the position that a client asks for and the node's. `None`: nothing does.
-fn missed(asked: &ResumePosition, position: &Position) -> Option<Gap> {
-    let (stream, seq) = (position.epoch.as_deref()?, position.seq?);
-    let reason = if asked.stream != stream {
-        GapReason::EpochChanged
-    } else if asked.seq > seq {
-        GapReason::FutureSeq
-    } else if asked.seq < seq {
-        GapReason::Evicted
-    } else {
-        return None;
+/// The frame that ends a replay.
+fn last(kind: ClientKind, patterns: &[Pattern], position: &Position, replayed: Replayed) -> Encoded {
+    let wire = |seq| SafeInteger::new(seq).unwrap_or_default();
+    let message = match kind {
+        ClientKind::V1 => ServerMessage::Resumed(Resumed {
+            from_seq: wire(replayed.from),
+            to_seq: wire(replayed.to),
+            complete: replayed.complete,
+        }),
+        // A plain client takes no `resumed`; the head tells it the same.
+        ClientKind::Plain => ServerMessage::Subscribed(subscribed(patterns, position)),
     };
-    Some(Gap {
-        stream: stream.to_owned(),
-        from_seq: SafeInteger::new(asked.seq).unwrap_or_default(),
-        to_seq: SafeInteger::new(seq).unwrap_or_default(),
-        reason,
-    })
+    Encoded::message(&message, None)
 }
 
 fn subscribed(patterns: &[Pattern], position: &Position) -> Subscribed {

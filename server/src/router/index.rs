@@ -18,6 +18,8 @@ pub(super) struct MemberId(u64);
 #[derive(Debug)]
 pub(super) struct Member {
     id: MemberId,
+    /// It has had everything up to here: from a node that is ahead of this one. Zero: from this one.
+    pub(super) after: u64,
     pub(super) interest: Interest,
     pub(super) outbox: Arc<Outbox>,
 }
@@ -30,14 +32,27 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn add(&mut self, user: UserId, interest: Interest, outbox: Arc<Outbox>) -> MemberId {
+    pub(super) fn add(
+        &mut self,
+        user: UserId,
+        interest: Interest,
+        outbox: Arc<Outbox>,
+        after: u64,
+    ) -> MemberId {
         self.last_id += 1;
         let id = MemberId(self.last_id);
-        self.users
-            .entry(user)
-            .or_default()
-            .push(Member { id, interest, outbox });
+        self.users.entry(user).or_default().push(Member {
+            id,
+            after,
+            interest,
+            outbox,
+        });
         id
+    }
+
+    pub(super) fn after(&self, user: &UserId, id: MemberId) -> u64 {
+        let member = self.of_user(user).iter().find(|member| member.id == id);
+        member.map_or(0, |member| member.after)
     }
 
     pub(super) fn change(&mut self, user: &UserId, id: MemberId, interest: Interest) {
@@ -66,6 +81,10 @@ impl Index {
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Member> {
         self.users.values().flatten()
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.users.values_mut().flatten()
     }
 
     pub(super) fn users(&self) -> usize {

@@ -5,4 +5,5 @@ mod feed;
 mod local;
 mod nats;
 mod permissions;
+mod repair;
 mod rig;

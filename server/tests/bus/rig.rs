@@ -17,6 +17,7 @@ use rivulet::{
     config::*,
     event::{Audience, Event},
     metrics::Metrics,
+    router::Keeping,
 };
 use rivulet_protocol::message::Gap;
 use tokio::{sync::mpsc, time::timeout};
@@ -58,6 +59,8 @@ impl Sink for Sunk {
         self.rise(seq);
         let _ = self.0.send(format!("{seq} passed"));
     }
+
+    fn keeps_from(&self, _: u64) {}
 
     fn gap(&self, gap: Gap) {
         *self.1.lock().unwrap() = gap.to_seq.get();
@@ -102,7 +105,8 @@ impl Rig {
         let (sender, told) = mpsc::unbounded_channel();
         let metrics = Arc::new(Metrics::new(["blob.created"]));
         let sink = Arc::new(Sunk(sender, Mutex::new(0)));
-        let (bus, opening) = Bus::start(config, check(), sink, Arc::clone(&metrics)).await?;
+        let keeping = Keeping::default();
+        let (bus, opening) = Bus::start(config, check(), sink, keeping, Arc::clone(&metrics)).await?;
         Ok((Self { bus, metrics, told }, opening))
     }
 
@@ -254,6 +258,11 @@ pub(crate) fn config(urls: &[String], data_dir: &Path) -> Config {
             compression: false,
             compression_threshold: 1_024,
             compression_level: 1,
+        },
+        history: History {
+            max_bytes: 1 << 20,
+            replays: 10,
+            replay_deadline: Duration::from_secs(60),
         },
         commands: Commands {
             deadline: Duration::from_secs(10),

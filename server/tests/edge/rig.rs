@@ -1,5 +1,6 @@
 //! A clients' port of a test's own.
 
+use std::future::{pending, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,6 +13,7 @@ use rivulet::bus::FeedState;
 use rivulet::command::{Backend, Command, Outcome};
 use rivulet::config::{Config, Inputs, Purpose};
 use rivulet::connection::{Node, handshake::Door};
+use rivulet::history::{Archive, Segment};
 use rivulet::http::{Pages, serve_clients};
 use rivulet::limits::{address::AddressLimits, address::Addresses, seats::Seats};
 use rivulet::metrics::Metrics;
@@ -21,7 +23,7 @@ use rivulet_protocol::catalog::Catalog;
 use rivulet_protocol::validate::Validator;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -82,11 +84,13 @@ impl Edge {
         let node = Arc::new(Node {
             router: Arc::default(),
             backend: Arc::new(Nobody),
+            archive: Arc::new(Nothing),
             auth: Arc::new(auth.unwrap()),
             validator: Arc::new(Validator::new(&catalog)),
             metrics: Arc::new(Metrics::new([])),
             sessions: config.sessions.clone(),
             limits: config.limits.clone(),
+            replay_deadline: config.history.replay_deadline,
             commands: config.commands.clone(),
             shutdown: draining.clone(),
             catalog,
@@ -158,6 +162,27 @@ impl Edge {
 impl Drop for Edge {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// A past that nobody asks for here.
+struct Nothing;
+
+impl Archive for Nothing {
+    fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        None
+    }
+
+    fn admitted(&self) -> BoxFuture<'static, OwnedSemaphorePermit> {
+        Box::pin(pending())
+    }
+
+    fn segment(&self, _: Arc<str>, _: u64, _: u64) -> BoxFuture<'static, Option<Arc<Segment>>> {
+        Box::pin(ready(None))
+    }
+
+    fn head(&self) -> BoxFuture<'static, Option<(Arc<str>, u64)>> {
+        Box::pin(ready(None))
     }
 }
 

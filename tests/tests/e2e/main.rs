@@ -6,6 +6,7 @@ mod limits;
 mod oracle;
 mod ownership;
 mod refusals;
+mod resume;
 mod routing;
 mod sessions;
 mod slow_consumer;

@@ -9,7 +9,6 @@ use rivulet_tests::{
     router::{Router, Setup},
     soon,
     token::{token, token_for, token_lasting},
-    until,
 };
 use serde_json::{Value, json};
 
@@ -18,13 +17,6 @@ async fn parts() -> (Nats, Router, Publish) {
     let router = Router::start(&nats).await;
     let publish = Publish::on(&nats).await;
     (nats, router, publish)
-}
-
-fn types(values: &[Value]) -> Vec<&str> {
-    values
-        .iter()
-        .map(|value| value["type"].as_str().unwrap())
-        .collect()
 }
 
 #[tokio::test]
@@ -279,49 +271,6 @@ async fn a_drain_tells_every_session_and_ends() {
         assert_eq!(client.closed().await.0, 1001);
     }
     router.end().await.unwrap();
-}
-
-#[tokio::test]
-async fn what_cannot_be_resumed_is_told_as_a_gap() {
-    let (_nats, router, publish) = parts().await;
-    let seq = publish.blob("ada", "1").await;
-    until("the event to be dispatched", async || {
-        router.plain("eve").open().await.expect("connected").await["data"]["seq"] == seq
-    })
-    .await;
-    let connected = router.v1("ada").open().await.expect("connected").await;
-    let stream = connected["data"]["stream"].as_str().unwrap().to_owned();
-    for (stream, from, reason) in [
-        (stream.as_str(), seq - 1, Some("evicted")),
-        (stream.as_str(), seq + 5, Some("future_seq")),
-        ("OTHER@1", seq, Some("epoch_changed")),
-        (stream.as_str(), seq, None),
-    ] {
-        let mut at_connect = router
-            .v1("ada")
-            .query("stream", stream)
-            .query("seq", &from.to_string())
-            .open()
-            .await;
-        let connected = at_connect.expect("connected").await;
-        assert_eq!(connected["data"]["resumed"], reason.is_none(), "{connected}");
-        let mut by_frame = router.v1("ada").ready().await;
-        by_frame
-            .send(json!({ "type": "resume", "stream": stream, "seq": from, "events": ["blob.*"] }))
-            .await;
-        if let Some(reason) = reason {
-            for client in [&mut at_connect, &mut by_frame] {
-                let gap = client.expect("gap").await;
-                assert_eq!(
-                    (&gap["data"]["reason"], &gap["data"]["to_seq"]),
-                    (&json!(reason), &json!(seq))
-                );
-            }
-        }
-        let resumed = by_frame.expect("resumed").await;
-        assert_eq!(resumed["data"]["complete"], reason.is_none());
-        assert_eq!(types(&by_frame.drain().await), [""; 0]);
-    }
 }
 
 #[tokio::test]

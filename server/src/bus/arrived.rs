@@ -1,0 +1,126 @@
+//! A message of NATS, and what its way says of it.
+
+use std::time::Instant;
+
+use async_nats::{
+    HeaderMap, HeaderValue, Message,
+    header::{NATS_SEQUENCE, NATS_STREAM, NATS_SUBJECT, NATS_TIME_STAMP},
+};
+use bytes::Bytes;
+use rivulet_protocol::scalar::Timestamp;
+
+use super::source::{Check, Content, Reading, Rejection, Rule, Sources};
+use crate::event::Event;
+
+/// A message and what its way says of it.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) subject: String,
+    pub(super) headers: Headers,
+    pub(super) payload: Bytes,
+    pub(super) place: Place,
+}
+
+/// A message's headers.
+#[derive(Debug)]
+pub(super) enum Headers {
+    /// None, or as the publisher wrote them, with the server's behind them.
+    Read(Option<HeaderMap>),
+    /// They are not UTF-8: nats-server takes such headers, and the client library breaks its connection on them.
+    Unreadable,
+}
+
+/// Where a message comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A core subscription.
+    Core,
+    /// The stream, as the server wrote it.
+    Stored { seq: u64, time: Timestamp },
+    /// The subject on which the stream republishes, but not from the stream.
+    Foreign,
+}
+
+impl Arrived {
+    /// A message of a core subscription.
+    pub(super) fn core(message: Message) -> Self {
+        Self {
+            subject: message.subject.into_string(),
+            headers: Headers::Read(message.headers),
+            payload: message.payload,
+            place: Place::Core,
+        }
+    }
+
+    /// A message that the server took from this stream, republished or got directly. Of each of the server's
+    /// headers only the last value is its own: a publisher may have put others before it.
+    pub(super) fn stored(stream: &str, message: Message) -> Self {
+        let stored = message.headers.as_ref().and_then(|headers| {
+            let last = |name| headers.get_last(name).map(HeaderValue::as_str);
+            if last(NATS_STREAM)? != stream {
+                return None;
+            }
+            let place = Place::Stored {
+                seq: last(NATS_SEQUENCE)?.parse().ok()?,
+                time: Timestamp::parse(last(NATS_TIME_STAMP)?)?,
+            };
+            Some((last(NATS_SUBJECT)?.to_owned(), place))
+        });
+        let (subject, place) = stored.unwrap_or_else(|| (message.subject.to_string(), Place::Foreign));
+        Self {
+            subject,
+            headers: Headers::Read(message.headers),
+            payload: message.payload,
+            place,
+        }
+    }
+
+    /// Its sequence, if the stream has one for it.
+    pub(super) fn seq(&self) -> Option<u64> {
+        match self.place {
+            Place::Stored { seq, .. } => Some(seq),
+            Place::Core | Place::Foreign => None,
+        }
+    }
+
+    /// About how many bytes it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.subject.len() + self.payload.len() + 512
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// Why it is not delivered to anybody.
+    pub(super) fn read(&self, sources: &Sources, check: &Check) -> Result<Reading, Rejection> {
+        let rejected = |rule, text| Err(Rejection::new(rule, "", text));
+        match (&self.headers, self.place) {
+            (_, Place::Foreign) => rejected(
+                Rule::Source,
+                "somebody else than the stream publishes where only the stream should",
+            ),
+            (Headers::Unreadable, _) => rejected(Rule::Header, "its headers are not UTF-8"),
+            (Headers::Read(headers), _) => {
+                sources.read(&self.subject, headers.as_ref(), &self.payload, check)
+            }
+        }
+    }
+
+    /// The event that it is.
+    pub(super) fn event(&self, content: Content, received_at: Instant) -> Event {
+        let (seq, time) = match self.place {
+            Place::Stored { seq, time } => (Some(seq), time),
+            Place::Core | Place::Foreign => (None, Timestamp::new(jiff::Timestamp::now())),
+        };
+        Event {
+            event_type: content.event_type,
+            audience: content.audience,
+            data: content.data,
+            seq,
+            time,
+            as_error: content.as_error,
+            trace_id: content.trace_id,
+            received_at,
+        }
+    }
+}

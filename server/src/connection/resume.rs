@@ -1,0 +1,90 @@
+//! Whether a session can go on from a position that its client asks for.
+
+use std::{sync::Arc, time::Duration};
+
+use rivulet_protocol::error::{ErrorBody, ErrorCode};
+use tokio::{sync::OwnedSemaphorePermit, time::sleep};
+
+use super::Node;
+use crate::router::Asked;
+
+/// When a client comes again for whom there was no room to replay, in seconds: a replay takes a few of them.
+const RETRY_AFTER: f64 = 5.0;
+/// How long until the leader is asked a second time about a position that is beyond its head: a deposed one
+/// learns of it in that time.
+const SECOND_OPINION: Duration = Duration::from_millis(300);
+
+/// A position that a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResumePosition {
+    /// The epoch.
+    pub stream: String,
+    /// The last sequence that it has handled.
+    pub seq: u64,
+}
+
+/// A position from which a replay may begin.
+#[derive(Debug)]
+pub struct Resume {
+    pub(super) asked: Asked,
+    /// Held while the past is read from farther back than memory.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Finds out what has to be known of a position before a replay begins.
+///
+/// # Errors
+/// What the client is told instead: too many replay from the stream already, or a position ahead of this node
+/// can't be judged as the stream's leader does not answer.
+pub(super) async fn locate(node: &Node, position: ResumePosition) -> Result<Resume, ErrorBody> {
+    let ResumePosition { stream, seq } = position;
+    let here = node.router.position();
+    let resumes = &node.metrics.history.resumes;
+    let mut head = 0;
+    if here.epoch.as_deref() == Some(&*stream) && here.seq < Some(seq) {
+        // Another node may be ahead of this one; only the stream's leader can say.
+        head = leader_head(node, &stream).await?;
+        if head < seq {
+            sleep(SECOND_OPINION).await;
+            head = leader_head(node, &stream).await?;
+        }
+    }
+    let permit = match node.router.remembers(&stream, seq) {
+        true => {
+            resumes.of("memory").inc();
+            None
+        }
+        false => {
+            let permit = node.archive.admit().ok_or_else(|| {
+                ErrorBody::new(
+                    ErrorCode::RateLimited,
+                    "too many clients read the past just now; try again",
+                )
+                .retry_after(RETRY_AFTER)
+            })?;
+            resumes.of("stream").inc();
+            Some(permit)
+        }
+    };
+    Ok(Resume {
+        asked: Asked {
+            epoch: Arc::from(stream),
+            seq,
+            head,
+        },
+        permit,
+    })
+}
+
+async fn leader_head(node: &Node, stream: &str) -> Result<u64, ErrorBody> {
+    match node.archive.head().await {
+        Some((epoch, head)) if *epoch == *stream => Ok(head),
+        // Made anew, and this node has not heard of it: it will, and says so.
+        Some(_) => Ok(0),
+        None => Err(ErrorBody::new(
+            ErrorCode::Unavailable,
+            "the stream's leader does not say where the stream stands; try again",
+        )
+        .retry_after(1.0)),
+    }
+}

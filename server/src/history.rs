@@ -1,0 +1,292 @@
+//! The recent past, by sequence and by user.
+//!
+//! A [`Span`] is an interval of the stream that is known whole: every event in it that a session may ask for
+//! again is there, and what is not there was never for anybody. The router keeps one of the last minutes, under
+//! a cap of bytes; a [`Segment`] is one that was read back from the stream for sessions that ask for more.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use futures_util::future::BoxFuture;
+use rivulet_protocol::{event::EventType, subject::UserId};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    encoded::Encoded,
+    event::{Audience, Event},
+};
+
+/// What an event takes beside its frame: its entry, its shared parts, its place in one user's order. Measured
+/// with `cargo test -p rivulet --test history_memory`: 350 to 480 bytes for events of one user each.
+const ENTRY_BYTES: usize = 450;
+/// What each further user of an event takes.
+const USER_BYTES: usize = 40;
+
+/// An event that may be asked for again.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Where it stands in the stream.
+    pub seq: u64,
+    /// Its type.
+    pub event_type: EventType,
+    /// The event as a frame.
+    pub encoded: Encoded,
+    /// The `error` frame that it also is.
+    pub as_error: Option<Encoded>,
+    audience: Audience,
+}
+
+impl Kept {
+    /// From an event of a durable source and its encoding; `None` for one of a core source.
+    pub fn new(event: &Event, encoded: Encoded, as_error: Option<Encoded>) -> Option<Self> {
+        Some(Self {
+            seq: event.seq?,
+            event_type: event.event_type.clone(),
+            encoded,
+            as_error,
+            audience: event.audience.clone(),
+        })
+    }
+
+    /// What it takes in memory, about.
+    fn bytes(&self) -> usize {
+        let users = match &self.audience {
+            Audience::Users(users) => users.len(),
+            Audience::Everyone => 1,
+        };
+        let error = self.as_error.as_ref().map_or(0, |error| error.frame().len());
+        self.encoded.frame().len() + error + ENTRY_BYTES + (users - 1) * USER_BYTES
+    }
+}
+
+/// An interval of the stream, known whole: the events after one sequence and up to another.
+#[derive(Debug, Default)]
+pub struct Span {
+    after: u64,
+    to: u64,
+    kept: VecDeque<Kept>,
+    /// How many events were taken out at the front: the number of the first that is left.
+    gone: u64,
+    /// The numbers of each user's events, in order.
+    of_user: HashMap<UserId, VecDeque<u64>>,
+    /// The numbers of the events for everyone.
+    of_everyone: VecDeque<u64>,
+    bytes: usize,
+}
+
+impl Span {
+    /// An empty one: nothing after `seq` is known yet.
+    pub fn new(seq: u64) -> Self {
+        Self {
+            after: seq,
+            to: seq,
+            ..Self::default()
+        }
+    }
+
+    /// The sequence after which it begins.
+    pub fn after(&self) -> u64 {
+        self.after
+    }
+
+    /// The sequence with which it ends.
+    pub fn to(&self) -> u64 {
+        self.to
+    }
+
+    /// About how many bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many events are in it.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Whether no event is in it.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Whether everything after `seq` and up to its own end is here.
+    pub fn covers(&self, seq: u64) -> bool {
+        (self.after..=self.to).contains(&seq)
+    }
+
+    /// Appends an event, which stands after all that are here.
+    pub fn push(&mut self, event: Kept) {
+        debug_assert!(event.seq > self.to, "{} after {}", event.seq, self.to);
+        let number = self.gone + self.kept.len() as u64;
+        match &event.audience {
+            Audience::Users(users) => {
+                for user in users {
+                    self.of_user.entry(user.clone()).or_default().push_back(number);
+                }
+            }
+            Audience::Everyone => self.of_everyone.push_back(number),
+        }
+        self.to = event.seq;
+        self.bytes += event.bytes();
+        self.kept.push_back(event);
+    }
+
+    /// Notes that nothing up to `seq` is for anybody.
+    pub fn advance(&mut self, seq: u64) {
+        self.to = self.to.max(seq);
+    }
+
+    /// Takes out the oldest until what is left is at most `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        while self.bytes > bytes
+            && let Some(event) = self.kept.pop_front()
+        {
+            self.bytes -= event.bytes();
+            self.after = event.seq;
+            self.gone += 1;
+            match &event.audience {
+                Audience::Users(users) => {
+                    for user in users {
+                        if let Some(numbers) = self.of_user.get_mut(user) {
+                            numbers.pop_front();
+                            if numbers.is_empty() {
+                                self.of_user.remove(user);
+                            }
+                        }
+                    }
+                }
+                Audience::Everyone => {
+                    self.of_everyone.pop_front();
+                }
+            }
+        }
+    }
+
+    /// The user's events after `seq`, in the stream's order.
+    pub fn of<'a>(&'a self, user: &UserId, seq: u64) -> impl Iterator<Item = &'a Kept> + use<'a> {
+        let from = |numbers: Option<&'a VecDeque<u64>>| {
+            let numbers = numbers.map_or_else(Default::default, |numbers| {
+                let first = numbers.partition_point(|number| self.at(*number).seq <= seq);
+                numbers.range(first..)
+            });
+            numbers.copied().peekable()
+        };
+        let mut own = from(self.of_user.get(user));
+        let mut shared = from(Some(&self.of_everyone));
+        std::iter::from_fn(move || {
+            let number = match (own.peek(), shared.peek()) {
+                (Some(one), Some(other)) if one > other => shared.next(),
+                (None, _) => shared.next(),
+                _ => own.next(),
+            };
+            number.map(|number| self.at(number))
+        })
+    }
+
+    fn at(&self, number: u64) -> &Kept {
+        &self.kept[(number - self.gone) as usize]
+    }
+}
+
+/// A part of the stream that was read back.
+#[derive(Debug)]
+pub struct Segment {
+    /// The events in it.
+    pub span: Span,
+    /// What the stream had already removed when it was read, in order: after the one sequence, up to the other.
+    pub lost: Vec<(u64, u64)>,
+}
+
+/// The past that is no longer in memory, as the stream has it.
+pub trait Archive: Send + Sync + 'static {
+    /// Leave to read farther back than memory reaches, held as long as that goes on. `None`: too many do.
+    fn admit(&self) -> Option<OwnedSemaphorePermit>;
+
+    /// The same, waited for: for a session that fell behind memory while it was replaying.
+    fn admitted(&self) -> BoxFuture<'static, OwnedSemaphorePermit>;
+
+    /// Reads a segment that begins at or before `after` and ends after it, and at or before `to`. Those who ask
+    /// for the same share one read. `None`: not now, look again whether it is still wanted.
+    fn segment(&self, epoch: Arc<str>, after: u64, to: u64) -> BoxFuture<'static, Option<Arc<Segment>>>;
+
+    /// The head of the stream as its leader gives it when asked now, with its epoch; `None`: it can't be asked.
+    fn head(&self) -> BoxFuture<'static, Option<(Arc<str>, u64)>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use rivulet_protocol::scalar::Timestamp;
+
+    use super::*;
+
+    fn kept(seq: u64, users: &[&str]) -> Kept {
+        let users: Vec<_> = users.iter().map(|user| UserId::parse(user).unwrap()).collect();
+        let event = Event {
+            event_type: EventType::parse("a.b").unwrap(),
+            audience: match users.is_empty() {
+                true => Audience::Everyone,
+                false => Audience::Users(users),
+            },
+            data: Bytes::from_static(b"{}"),
+            seq: Some(seq),
+            time: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
+            as_error: None,
+            trace_id: None,
+            received_at: Instant::now(),
+        };
+        Kept::new(&event, Encoded::event(&event), None).unwrap()
+    }
+
+    fn seqs(span: &Span, user: &str, after: u64) -> Vec<u64> {
+        let user = UserId::parse(user).unwrap();
+        span.of(&user, after).map(|kept| kept.seq).collect()
+    }
+
+    #[test]
+    fn a_user_finds_own_and_shared_events_in_the_order_of_the_stream() {
+        let mut span = Span::new(10);
+        for (seq, users) in [
+            (11, &["ada"][..]),
+            (13, &[]),
+            (14, &["bob"]),
+            (15, &["ada", "bob"]),
+            (17, &[]),
+        ] {
+            span.push(kept(seq, users));
+        }
+        span.advance(20);
+        assert_eq!(seqs(&span, "ada", 10), [11, 13, 15, 17]);
+        assert_eq!(seqs(&span, "ada", 13), [15, 17]);
+        assert_eq!(seqs(&span, "bob", 10), [13, 14, 15, 17]);
+        assert_eq!(seqs(&span, "eve", 12), [13, 17]);
+        assert_eq!(seqs(&span, "ada", 20), [0; 0]);
+        assert!(span.covers(10) && span.covers(20) && !span.covers(9) && !span.covers(21));
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_the_interval_says_so() {
+        let mut span = Span::new(0);
+        for seq in 1..=100 {
+            span.push(kept(seq, if seq % 3 == 0 { &[] } else { &["ada"] }));
+        }
+        let one = span.bytes() / 100;
+        span.shrink(one * 10);
+        assert!((9..=11).contains(&span.len()), "{}", span.len());
+        let after = span.after();
+        assert_eq!(after, 100 - span.len() as u64);
+        assert!(span.covers(after) && !span.covers(after - 1));
+        assert_eq!(seqs(&span, "ada", after), (after + 1..=100).collect::<Vec<_>>());
+        span.shrink(0);
+        assert!(span.is_empty() && span.bytes() == 0);
+        assert_eq!((span.after(), span.to()), (100, 100));
+        assert!(span.of_user.is_empty() && span.of_everyone.is_empty());
+        span.advance(105);
+        span.push(kept(106, &["ada"]));
+        assert_eq!(seqs(&span, "ada", 100), [106]);
+    }
+}
