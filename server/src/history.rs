@@ -19,8 +19,8 @@ use crate::{
 };
 
 /// What an event takes beside its frame: its entry, its shared parts, its place in one user's order. Measured
-/// with `cargo test -p rivulet --test history_memory`: 350 to 480 bytes for events of one user each.
-const ENTRY_BYTES: usize = 450;
+/// with `cargo test -p rivulet --test history_memory -- --nocapture`: 300 to 430 bytes for events of one user.
+const ENTRY_BYTES: usize = 430;
 /// What each further user of an event takes.
 const USER_BYTES: usize = 40;
 

@@ -377,4 +377,18 @@ mod tests {
         outbox.take(&mut batch, 64, 9);
         assert_eq!(batch.len(), 3);
     }
+
+    #[test]
+    fn events_are_withdrawn_and_the_rest_stays() {
+        let outbox = outbox(2, 1000);
+        outbox.push_event(message("1"));
+        outbox.push_in_order(message("pong"));
+        outbox.push_event(message("2"));
+        assert!(!outbox.has_room_for_a_step());
+        outbox.withdraw_events();
+        assert!(outbox.has_room_for_a_step());
+        outbox.push_event(message("3"));
+        outbox.push_event(message("4"));
+        assert_eq!(take(&outbox), (vec!["pong".into(), "3".into(), "4".into()], None));
+    }
 }

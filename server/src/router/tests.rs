@@ -1,3 +1,5 @@
+mod replay;
+
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -53,8 +55,12 @@ fn event(event_type: &str, users: &[&str], seq: u64) -> Event {
 
 /// What waits for a session: positions as `@7`, events as `7 blob.created`.
 fn received(session: &Session) -> Vec<String> {
+    received_of(&session.outbox)
+}
+
+fn received_of(outbox: &Outbox) -> Vec<String> {
     let mut batch = Vec::new();
-    session.outbox.take(&mut batch, 1000, 1 << 20);
+    outbox.take(&mut batch, 1000, 1 << 20);
     let line = |message: &Encoded| {
         let text = String::from_utf8(message.payload().to_vec()).unwrap();
         match serde_json::from_str::<serde_json::Value>(&text) {

@@ -1,0 +1,285 @@
+//! A replay: where it begins, how it meets what is live.
+
+use super::*;
+use crate::history::Segment;
+
+const KEEPING: usize = 1 << 20;
+
+fn remembering() -> Arc<Router> {
+    let router = Arc::new(Router::new(Keeping {
+        bytes: KEEPING,
+        ephemeral: Arc::new(["conversation.typing".to_owned()].into()),
+    }));
+    router.open("S@1", 0);
+    router
+}
+
+struct Replaying {
+    outbox: Arc<Outbox>,
+    replay: Replay,
+    accepted: bool,
+}
+
+fn replay(router: &Arc<Router>, asked: (&str, u64, u64), bounds: Bounds) -> Replaying {
+    let outbox = Arc::new(Outbox::new(bounds));
+    let asked = Asked {
+        epoch: asked.0.into(),
+        seq: asked.1,
+        head: asked.2,
+    };
+    let mut accepted = false;
+    let user = UserId::parse("ada").unwrap();
+    let first = |position: &Position, told| {
+        accepted = told;
+        mark(position)
+    };
+    let replay = router.replay(user, interest(&["*"]), Arc::clone(&outbox), asked, first);
+    Replaying {
+        outbox,
+        replay,
+        accepted,
+    }
+}
+
+const ROOM: Bounds = Bounds {
+    events: 100,
+    bytes: 100_000,
+};
+
+fn last(position: &Position, replayed: Replayed) -> Option<Encoded> {
+    let Replayed { from, to, complete } = replayed;
+    assert_eq!(position.seq, Some(to));
+    Some(Encoded::json(&format!("resumed {from} {to} {complete}")))
+}
+
+impl Replaying {
+    fn step(&mut self) -> Step {
+        self.replay.step(last)
+    }
+
+    fn received(&self) -> Vec<String> {
+        received_of(&self.outbox)
+    }
+}
+
+fn live(step: Step) -> Registration {
+    match step {
+        Step::Live(registration) => registration,
+        other => panic!("not live: {other:?}"),
+    }
+}
+
+#[test]
+fn it_becomes_live_in_the_step_in_which_it_has_caught_up() {
+    let router = remembering();
+    router.dispatch(&event("blob.created", &["ada"], 1));
+    router.dispatch(&event("blob.created", &["bob"], 6));
+    for seq in 7..=9 {
+        router.dispatch(&event("blob.created", &[], seq));
+    }
+    let mut session = replay(&router, ("S@1", 1, 0), ROOM);
+    assert!(session.accepted);
+    // What is dispatched now is not pushed to it, and not left out.
+    router.dispatch(&event("blob.created", &["ada"], 10));
+    let _seat = live(session.step());
+    router.dispatch(&event("blob.created", &["ada"], 11));
+    assert_eq!(
+        session.received(),
+        [
+            "@9",
+            "7 blob.created",
+            "8 blob.created",
+            "9 blob.created",
+            "10 blob.created",
+            "resumed 1 10 true",
+            "11 blob.created"
+        ]
+    );
+}
+
+#[test]
+fn a_step_takes_no_more_than_the_outbox_holds() {
+    let router = remembering();
+    for seq in 1..=10 {
+        router.dispatch(&event("blob.created", &["ada"], seq));
+    }
+    let bounds = Bounds {
+        events: 4,
+        bytes: 100_000,
+    };
+    let mut session = replay(&router, ("S@1", 0, 0), bounds);
+    let mut seqs = Vec::new();
+    loop {
+        let step = session.step();
+        assert!(!session.outbox.is_closing());
+        seqs.push(session.received().len());
+        if let Step::Live(_) = step {
+            break;
+        }
+    }
+    assert_eq!(
+        seqs,
+        [4, 3, 3, 2],
+        "three events a step, with the first and the last frame"
+    );
+}
+
+#[test]
+fn a_frame_with_a_sequence_tells_the_cursor_of_the_replay() {
+    let router = remembering();
+    for seq in 1..=10 {
+        router.dispatch(&event("blob.created", &["ada"], seq));
+    }
+    let bounds = Bounds {
+        events: 4,
+        bytes: 100_000,
+    };
+    let mut session = replay(&router, ("S@1", 0, 0), bounds);
+    session.step();
+    session.replay.mark(mark);
+    session.replay.change(interest(&["book.*"]), mark);
+    assert_eq!(
+        session.received(),
+        [
+            "@10",
+            "1 blob.created",
+            "2 blob.created",
+            "3 blob.created",
+            "@3",
+            "@3"
+        ]
+    );
+    // The new patterns apply to all that comes after.
+    live(session.step());
+    assert_eq!(session.received(), ["resumed 0 10 true"]);
+}
+
+#[test]
+fn a_cursor_ahead_of_this_node_waits_for_it() {
+    let router = remembering();
+    router.dispatch(&event("blob.created", &["ada"], 1));
+    let mut session = replay(&router, ("S@1", 3, 4), ROOM);
+    assert!(session.accepted);
+    let seat = live(session.step());
+    seat.mark(mark);
+    for seq in 2..=4 {
+        router.dispatch(&event("blob.created", &["ada"], seq));
+    }
+    seat.mark(mark);
+    assert_eq!(
+        session.received(),
+        ["@1", "resumed 3 3 true", "@3", "4 blob.created", "@4"]
+    );
+}
+
+#[test]
+fn what_can_not_be_had_is_a_gap() {
+    let router = remembering();
+    for seq in 1..=5 {
+        router.dispatch(&event("blob.created", &["ada"], seq));
+    }
+    for asked in [("S@1", 9, 7), ("S@0", 2, 0), ("S@0", 9, 0)] {
+        let mut session = replay(&router, asked, ROOM);
+        assert!(!session.accepted);
+        let seat = live(session.step());
+        seat.mark(mark);
+        let resumed = format!("resumed {} 5 false", asked.1);
+        assert_eq!(session.received(), ["@5", "null gap", &resumed, "@5"]);
+    }
+}
+
+#[test]
+fn what_memory_no_longer_has_is_read_from_the_stream() {
+    let router = remembering();
+    for seq in 1..=20 {
+        router.dispatch(&event("blob.created", &["ada"], seq));
+        if seq == 10 {
+            // All before is forgotten.
+            router.lock().past = Span::new(10);
+        }
+    }
+    router.keeps_from(4);
+    let mut session = replay(&router, ("S@1", 1, 0), ROOM);
+    assert!(!session.accepted, "the stream no longer has 2 and 3");
+    let Step::Beyond { epoch, after, to } = session.step() else {
+        panic!("memory does not reach back to it");
+    };
+    assert_eq!((&*epoch, after, to), ("S@1", 3, 10));
+    let mut span = Span::new(0);
+    for seq in [1, 4, 5, 8] {
+        let event = event("blob.created", &["ada"], seq);
+        span.push(Kept::new(&event, Encoded::event(&event), None).unwrap());
+    }
+    span.advance(9);
+    // While it was read, the stream lost 6 and 7 too.
+    let lost = vec![(1, 3), (5, 7)];
+    session.replay.read(Arc::new(Segment { span, lost }));
+    let mut steps = 0;
+    let seat = loop {
+        steps += 1;
+        match session.step() {
+            Step::Moved => {}
+            Step::Live(seat) => break seat,
+            Step::Beyond { after, to, .. } => {
+                assert_eq!((after, to), (9, 10));
+                let mut span = Span::new(9);
+                span.advance(10);
+                let segment = Segment {
+                    span,
+                    lost: Vec::new(),
+                };
+                session.replay.read(Arc::new(segment));
+            }
+        }
+        assert!(steps < 10);
+    };
+    drop(seat);
+    let mut expected = vec!["@20".to_owned(), "null gap".to_owned()];
+    expected.extend([4, 5].map(|seq| format!("{seq} blob.created")));
+    expected.push("null gap".to_owned());
+    expected.push("8 blob.created".to_owned());
+    expected.extend((11..=20).map(|seq| format!("{seq} blob.created")));
+    expected.push("resumed 1 20 false".to_owned());
+    assert_eq!(session.received(), expected);
+}
+
+#[test]
+fn an_ephemeral_event_is_live_only() {
+    let router = remembering();
+    let there = join(&router, "ada", interest(&["*"]));
+    router.dispatch(&event("conversation.typing", &["ada"], 1));
+    router.dispatch(&event("blob.created", &["ada"], 2));
+    assert_eq!(received(&there).len(), 3);
+    let mut session = replay(&router, ("S@1", 0, 0), ROOM);
+    live(session.step());
+    assert_eq!(session.received(), ["@2", "2 blob.created", "resumed 0 2 true"]);
+}
+
+#[test]
+fn a_stream_made_anew_ends_a_replay_with_a_gap() {
+    let router = remembering();
+    for seq in 1..=10 {
+        router.dispatch(&event("blob.created", &["ada"], seq));
+    }
+    let bounds = Bounds {
+        events: 4,
+        bytes: 100_000,
+    };
+    let mut session = replay(&router, ("S@1", 0, 0), bounds);
+    session.step();
+    session.received();
+    router.gap(Gap {
+        stream: "S@2".into(),
+        from_seq: SafeInteger::new(10).unwrap(),
+        to_seq: SafeInteger::new(2).unwrap(),
+        reason: GapReason::EpochChanged,
+    });
+    router.dispatch(&event("blob.created", &["ada"], 3));
+    let _seat = live(session.step());
+    router.dispatch(&event("blob.created", &["ada"], 4));
+    assert_eq!(
+        session.received(),
+        ["null gap", "resumed 0 3 false", "4 blob.created"],
+        "3 lies in the gap, which goes up to where the node is"
+    );
+}
