@@ -65,8 +65,8 @@ use crate::{
 
 /// Where events go. Called by one task only, in the order of the stream.
 pub trait Sink: Send + Sync + 'static {
-    /// Where the stream stands before the first event.
-    fn open(&self, epoch: &str, head: u64);
+    /// Where the stream stands before the first event, and whether it keeps what resuming exactly needs.
+    fn open(&self, epoch: &str, head: u64, durable: bool);
     /// An event for somebody; says how many sessions got it.
     fn dispatch(&self, event: &Event) -> usize;
     /// The stream went on to `seq` with nothing to deliver.
@@ -78,8 +78,8 @@ pub trait Sink: Send + Sync + 'static {
 }
 
 impl Sink for Router {
-    fn open(&self, epoch: &str, head: u64) {
-        self.open(epoch, head);
+    fn open(&self, epoch: &str, head: u64, durable: bool) {
+        self.open(epoch, head, durable);
     }
 
     fn dispatch(&self, event: &Event) -> usize {

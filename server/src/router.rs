@@ -71,6 +71,8 @@ pub struct Position {
     pub seq: Option<u64>,
     /// The oldest sequence that the stream still keeps, as last heard.
     pub oldest: Option<u64>,
+    /// Whether the stream keeps what resuming exactly needs.
+    pub durable: bool,
 }
 
 impl Position {
@@ -108,15 +110,16 @@ impl Router {
         }
     }
 
-    /// Takes the stream's epoch and the sequence after which events will come. Called before the first event,
-    /// and again only after [`Router::gap`] told the sessions of another epoch.
-    pub fn open(&self, epoch: &str, seq: u64) {
+    /// Takes the stream's epoch, the sequence after which events will come, and whether the stream keeps what
+    /// resuming exactly needs. Called before the first event.
+    pub fn open(&self, epoch: &str, seq: u64, durable: bool) {
         let mut state = self.lock();
         state.past = Span::new(seq);
         state.position = Position {
             epoch: Some(epoch.into()),
             seq: Some(seq),
             oldest: None,
+            durable,
         };
     }
 

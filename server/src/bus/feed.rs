@@ -179,7 +179,7 @@ impl Feed {
                         Holes::Deleted
                     }
                 };
-                sink.open(&at.epoch, at.last);
+                sink.open(&at.epoch, at.last, stream.exact);
                 sink.keeps_from(at.first);
                 info!(stream = %at.epoch, seq = at.last, "the feed is open");
                 Some(Durable {

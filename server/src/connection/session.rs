@@ -746,7 +746,7 @@ fn connected(
         token_expires_at: times.map(|times| times.expires_at),
         token_expires_in_ms: times.map(|times| times.expires_in_ms),
         events: patterns.iter().map(Pattern::to_string).collect(),
-        durable: position.epoch.is_some(),
+        durable: position.durable,
         stream: position.epoch.as_deref().map(str::to_owned),
         seq: position.wire_seq(),
         oldest_seq: position.oldest.and_then(SafeInteger::new),

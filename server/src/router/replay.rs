@@ -162,7 +162,7 @@ impl Replay {
         let position = Position {
             epoch: Some(Arc::clone(&self.epoch)),
             seq: Some(self.cursor),
-            oldest: state.position.oldest,
+            ..state.position.clone()
         };
         self.outbox.push_in_order(frame(&position));
     }

@@ -74,7 +74,7 @@ fn received_of(outbox: &Outbox) -> Vec<String> {
 #[test]
 fn an_event_reaches_the_sessions_of_its_users_that_want_it() {
     let router = Arc::new(Router::default());
-    router.open("S@1", 0);
+    router.open("S@1", 0, true);
     let blobs = join(&router, "ada", interest(&["blob.*"]));
     let books = join(&router, "ada", interest(&["book.*"]));
     let other = join(&router, "bob", interest(&["*"]));
@@ -181,7 +181,7 @@ fn a_failure_is_an_error_too_for_those_who_subscribe_to_errors() {
 #[test]
 fn a_gap_reaches_everyone_in_order_and_moves_the_position() {
     let router = Arc::new(Router::default());
-    router.open("S@1", 4);
+    router.open("S@1", 4, true);
     let session = join(&router, "ada", interest(&["*"]));
     router.gap(Gap {
         stream: "S@2".into(),
@@ -196,7 +196,8 @@ fn a_gap_reaches_everyone_in_order_and_moves_the_position() {
         Position {
             epoch: Some("S@2".into()),
             seq: Some(3),
-            oldest: None
+            oldest: None,
+            durable: true,
         }
     );
 }

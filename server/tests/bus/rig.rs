@@ -29,7 +29,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Sunk(mpsc::UnboundedSender<String>, Mutex<u64>);
 
 impl Sink for Sunk {
-    fn open(&self, epoch: &str, head: u64) {
+    fn open(&self, epoch: &str, head: u64, _: bool) {
         *self.1.lock().unwrap() = head;
         let name = epoch.split_once('@').unwrap().0;
         let _ = self.0.send(format!("open {name} {head}"));

@@ -119,6 +119,32 @@ async fn a_core_source_has_no_sequence() {
 }
 
 #[tokio::test]
+async fn a_stream_that_forgets_at_will_is_not_durable_and_connected_says_so() {
+    use async_nats::jetstream::stream::{Config, Republish};
+
+    let nats = Nats::start().await;
+    let jetstream = async_nats::jetstream::new(nats.client().await);
+    let stream = Config {
+        name: "RIVULET".to_owned(),
+        subjects: ["blob.>", "processor.>", "book.>", "conversation.>"]
+            .map(str::to_owned)
+            .to_vec(),
+        max_messages_per_subject: 1,
+        republish: Some(Republish {
+            source: ">".to_owned(),
+            destination: "rivulet.live.>".to_owned(),
+            headers_only: false,
+        }),
+        ..Config::default()
+    };
+    jetstream.create_stream(stream).await.unwrap();
+    let router = Setup::on(&nats).start().await;
+    let connected = router.plain("ada").open().await.expect("connected").await;
+    assert_eq!(connected["data"]["durable"], false);
+    assert!(connected["data"]["stream"].is_string());
+}
+
+#[tokio::test]
 async fn without_jetstream_nothing_is_durable_and_connected_says_so() {
     let nats = Nats::start_without_jetstream().await;
     let router = Setup::on(&nats).start().await;

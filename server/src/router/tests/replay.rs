@@ -10,7 +10,7 @@ fn remembering() -> Arc<Router> {
         bytes: KEEPING,
         ephemeral: Arc::new(["conversation.typing".to_owned()].into()),
     }));
-    router.open("S@1", 0);
+    router.open("S@1", 0, true);
     router
 }
 
