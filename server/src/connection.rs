@@ -6,7 +6,7 @@
 //! The inputs of the loop, all of them:
 //!
 //! - bytes of the client, read only while there is room to act on them;
-//! - the outbox: messages to send, or the decision to close;
+//! - the outbox: messages to send, or the decision to close, which one that overflowed makes at once;
 //! - room in the socket for what is being written;
 //! - the end of a command, of the check of a new token, or of a read of the past;
 //! - the clock: heartbeats, the token's end, a write that makes no progress, the drain;
@@ -328,6 +328,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         return End::Lost;
                     }
                     self.deadlines.written = None;
+                }
+                // The client does not read: what is being written may never end.
+                closing = self.outbox.overflowed(), if !self.writer.is_empty() => {
+                    return End::Close(closing);
                 }
                 () = self.outbox.ready(), if waits => {
                     let linger = self.node.sessions.linger;

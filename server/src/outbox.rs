@@ -202,6 +202,19 @@ impl Outbox {
         poll_fn(|context| self.poll_ready(context)).await;
     }
 
+    /// Waits until it was too full, and says so: then nothing more comes of it. One task at a time, and not while
+    /// that one waits for [`Outbox::ready`].
+    pub async fn overflowed(&self) -> Closing {
+        poll_fn(|context| {
+            self.drain.register(context.waker());
+            match &self.lock().closing {
+                Some(closing) if closing.code == CloseCode::TooSlow => Poll::Ready(closing.clone()),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
     fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         // Registered first: what is pushed after the look wakes.
         self.drain.register(context.waker());

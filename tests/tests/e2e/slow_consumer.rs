@@ -5,7 +5,12 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use rivulet_tests::{nats::Nats, publish::blob_created, router::Setup, until};
+use rivulet_tests::{
+    nats::Nats,
+    publish::{Publish, blob_created},
+    router::Setup,
+    until,
+};
 use serde_json::Value;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -90,4 +95,30 @@ async fn of_200_readers_the_one_that_stops_is_closed_and_the_others_miss_nothing
     };
     assert!(number < EVENTS);
     assert!(matches!(code, 4413 | 1006), "{code}");
+}
+
+/// It used to be cut only when its write had made no progress for the whole deadline.
+#[tokio::test]
+async fn a_reader_that_stops_is_cut_as_soon_as_its_outbox_is_full() {
+    let nats = Nats::start().await;
+    let router = Setup::on(&nats)
+        .set("sessions.outbox_bytes", "64KiB")
+        .set("sessions.max_event_bytes", "16KiB")
+        .set("sessions.write_deadline", "5m")
+        .start()
+        .await;
+    let _stopped = router.subscriber("ada", &["*"]).await;
+    let publish = Publish::on(&nats).await;
+    let mut data = blob_created("ada", "");
+    data["preview"] = "x".repeat(15_000).into();
+    for _ in 0..1_000 {
+        publish.raw("blob.created", data.to_string()).await;
+    }
+    until("it to be cut", async || {
+        router
+            .metric("rivulet_connections_closed_total{code=\"4413\"}")
+            .await
+            == 1.0
+    })
+    .await;
 }
