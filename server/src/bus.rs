@@ -120,11 +120,23 @@ pub enum BusError {
         fault: String,
     },
     /// NATS does not take us.
-    #[error("NATS at {endpoint} does not accept the router: {fault}; check `nats.credentials`")]
+    #[error(
+        "NATS at {endpoint} does not accept the router: {fault}; check `nats.creds_file`, `nats.nkey_seed`, `nats.user` and `nats.password`, or `nats.token`, whichever is set"
+    )]
     Refused {
         /// The servers.
         endpoint: String,
         /// What they say.
+        fault: String,
+    },
+    /// The certificates of NATS or ours don't fit.
+    #[error(
+        "no TLS with NATS at {endpoint}: {fault}; check `nats.tls_ca_file`, and `nats.tls_cert_file` with `nats.tls_key_file` where NATS asks for a certificate"
+    )]
+    Tls {
+        /// The servers.
+        endpoint: String,
+        /// What does not fit.
         fault: String,
     },
     /// NATS does not permit something that a router needs.

@@ -127,7 +127,7 @@ pub enum NatsCredentials {
 pub struct NatsTls {
     /// Whether plain text is refused.
     pub required: bool,
-    /// Roots beside those of the system.
+    /// Roots in place of those of the system.
     pub ca_file: Option<PathBuf>,
     /// Our certificate and its key.
     pub client: Option<(PathBuf, PathBuf)>,

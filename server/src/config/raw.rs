@@ -90,7 +90,7 @@ pub(super) struct Nats {
     pub(super) token: Option<String>,
     /// Whether plain text is refused; `tls://` in a URL asks for the same.
     pub(super) tls_required: bool,
-    /// Root certificates beside those of the system, in PEM.
+    /// Root certificates in place of those of the system, in PEM.
     #[schemars(extend("x-allowed" = "a file that can be read"))]
     pub(super) tls_ca_file: Option<String>,
     /// The router's certificate, in PEM; with `nats.tls_key_file`.

@@ -1,6 +1,7 @@
 //! The bus against a real nats-server.
 
 mod commands;
+mod credentials;
 mod feed;
 mod local;
 mod nats;
