@@ -89,7 +89,8 @@ struct Edge {
     opened: Arc<AtomicBool>,
 }
 
-/// Serves clients until the node drains; sessions that have begun go on by themselves.
+/// Serves clients for as long as it is polled; sessions that have begun go on by themselves. While the node drains,
+/// handshakes are refused and the pages say so, for whoever sends clients here.
 pub async fn serve_clients(
     listener: TcpListener,
     door: Arc<Door>,
@@ -97,7 +98,6 @@ pub async fn serve_clients(
     dev: bool,
     pages: Pages,
     opened: Arc<AtomicBool>,
-    shutdown: Shutdown,
 ) {
     let metrics = Arc::clone(&door.node.metrics);
     let addresses = Arc::clone(&door.addresses);
@@ -126,12 +126,13 @@ pub async fn serve_clients(
         }
     };
     tokio::select! {
-        () = accept(listener, routes, config, metrics, shutdown) => {}
+        () = accept(listener, routes, config, metrics) => {}
         () = forget => {}
     }
 }
 
-/// Serves health and metrics, to whoever reaches the port: it is bound to loopback by default.
+/// Serves health and metrics for as long as it is polled, to whoever reaches the port: it is bound to loopback by
+/// default.
 pub async fn serve_admin(
     listener: TcpListener,
     sessions: Arc<Sessions>,
@@ -141,7 +142,7 @@ pub async fn serve_admin(
     shutdown: Shutdown,
 ) {
     let health = {
-        let (sessions, feed, shutdown) = (Arc::clone(&sessions), feed, shutdown.clone());
+        let (sessions, feed, shutdown) = (Arc::clone(&sessions), feed.clone(), shutdown.clone());
         async move || {
             let census = sessions.census();
             let feed = feed.borrow().clone();
@@ -172,25 +173,30 @@ pub async fn serve_admin(
             ([(header::CONTENT_TYPE, kind)], metrics.to_text())
         }
     };
+    let ready = async move || readiness(&feed.borrow(), &shutdown);
     let routes = Router::new()
         .route("/health", get(health))
+        .route("/health/ready", get(ready))
         .route("/metrics", get(page));
     let edge = config::Edge {
         max_connections: ADMIN_CONNECTIONS,
         max_pending_handshakes: ADMIN_CONNECTIONS,
         ..edge
     };
-    accept(listener, routes, edge, metrics, shutdown).await;
+    accept(listener, routes, edge, metrics).await;
 }
 
 async fn ready(State(edge): State<Arc<Edge>>) -> Response {
-    let current = edge.feed.borrow().current;
-    if edge.door.node.shutdown.is_draining() {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the node is going away").into_response()
-    } else if current {
-        "ready".into_response()
-    } else {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the feed is not current").into_response()
+    readiness(&edge.feed.borrow(), &edge.door.node.shutdown)
+}
+
+/// Whether clients should be sent here.
+fn readiness(feed: &FeedState, shutdown: &Shutdown) -> Response {
+    let not_now = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
+    match (shutdown.is_draining(), feed.current) {
+        (true, _) => not_now("draining: the node is going away"),
+        (false, true) => "ready".into_response(),
+        (false, false) => not_now("the feed is not current"),
     }
 }
 
@@ -220,36 +226,27 @@ fn nothing_here() -> Response {
     Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response()
 }
 
-/// Accepts sockets until the node drains, each under its caps.
-async fn accept(
-    listener: TcpListener,
-    routes: Router,
-    edge: config::Edge,
-    metrics: Arc<Metrics>,
-    mut shutdown: Shutdown,
-) {
+/// Accepts sockets, each under its caps.
+async fn accept(listener: TcpListener, routes: Router, edge: config::Edge, metrics: Arc<Metrics>) {
     let open = Arc::new(Semaphore::new(edge.max_connections));
     let pending = Pending::new(edge.max_pending_handshakes);
     let mut failing = false;
     loop {
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => {
-                    failing = false;
-                    accepted
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => {
+                failing = false;
+                accepted
+            }
+            // Over before it was accepted: nobody's fault here.
+            Err(error) if is_the_clients(&error) => continue,
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(%error, "can't accept; trying again until it goes");
                 }
-                // Over before it was accepted: nobody's fault here.
-                Err(error) if is_the_clients(&error) => continue,
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        warn!(%error, "can't accept; trying again until it goes");
-                    }
-                    metrics.connections.dropped.of("accept_error").inc();
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
-            _ = shutdown.draining() => return,
+                metrics.connections.dropped.of("accept_error").inc();
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
         };
         let Ok(open) = Arc::clone(&open).try_acquire_owned() else {
             metrics.connections.dropped.of("max_connections").inc();

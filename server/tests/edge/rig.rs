@@ -88,7 +88,7 @@ impl Edge {
             sessions: config.sessions.clone(),
             limits: config.limits.clone(),
             commands: config.commands.clone(),
-            shutdown: draining.clone(),
+            shutdown: draining,
             catalog,
         });
         let (feed, fed) = watch::channel(FeedState {
@@ -120,7 +120,6 @@ impl Edge {
                     front: Some("<!doctype html>"),
                 },
                 Arc::new(AtomicBool::new(true)),
-                draining,
             )),
         }
     }
