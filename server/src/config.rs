@@ -287,6 +287,8 @@ pub struct Edge {
     pub max_header_bytes: usize,
     /// The most sockets that are not yet sessions.
     pub max_pending_handshakes: usize,
+    /// The most of them of one address, a tenth by default; 0: none counted. Trusted proxies are not.
+    pub max_pending_handshakes_per_address: usize,
     /// The most sockets at all.
     pub max_connections: usize,
 }

@@ -4,9 +4,9 @@
 //! as long again for the answer; there is no keep-alive, so a socket is a session or gone.
 //!
 //! **What a stranger can make grow**, and its bound: sockets (`edge.max_connections`), sockets that are not yet
-//! sessions (`edge.max_pending_handshakes`), bytes of a request's headers (`edge.max_header_bytes`). Beyond the
-//! first the newcomer is dropped, beyond the second the oldest yields to it, both counted; beyond the third the
-//! answer is 431. Addresses that came and went are forgotten by and by.
+//! sessions (`edge.max_pending_handshakes`, and of one address a part of them), bytes of a request's headers
+//! (`edge.max_header_bytes`). Beyond the first the newcomer is dropped, beyond the second the oldest yields to it,
+//! of the same address where that has its part, both counted; beyond the third the answer is 431. Addresses that came and went are forgotten by and by.
 
 mod pending;
 mod problem;
@@ -46,8 +46,8 @@ use self::{
     problem::Problem,
 };
 use crate::{
-    bus::FeedState, config, connection::handshake::Door, metrics::Metrics, router::Router as Sessions,
-    shutdown::Shutdown,
+    bus::FeedState, config, connection::handshake::Door, limits::address::is_trusted, metrics::Metrics,
+    router::Router as Sessions, shutdown::Shutdown,
 };
 
 /// How long to wait when the system has no descriptors left: some will be given back.
@@ -181,6 +181,7 @@ pub async fn serve_admin(
     let edge = config::Edge {
         max_connections: ADMIN_CONNECTIONS,
         max_pending_handshakes: ADMIN_CONNECTIONS,
+        max_pending_handshakes_per_address: 0,
         ..edge
     };
     accept(listener, routes, edge, metrics).await;
@@ -229,7 +230,10 @@ fn nothing_here() -> Response {
 /// Accepts sockets, each under its caps.
 async fn accept(listener: TcpListener, routes: Router, edge: config::Edge, metrics: Arc<Metrics>) {
     let open = Arc::new(Semaphore::new(edge.max_connections));
-    let pending = Pending::new(edge.max_pending_handshakes);
+    let pending = Pending::new(
+        edge.max_pending_handshakes,
+        edge.max_pending_handshakes_per_address,
+    );
     let mut failing = false;
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -252,9 +256,11 @@ async fn accept(listener: TcpListener, routes: Router, edge: config::Edge, metri
             metrics.connections.dropped.of("max_connections").inc();
             continue;
         };
+        // Many come by a proxy's address, and whose sockets they are is not known before their headers.
+        let counted = Some(peer.ip()).filter(|ip| !is_trusted(*ip, &edge.trusted_proxies));
         let entry = Entry {
             peer: peer.ip(),
-            pending: Arc::new(pending.enter()),
+            pending: Arc::new(pending.enter(counted)),
             open: Arc::new(open),
         };
         tokio::spawn(serve(
@@ -315,8 +321,8 @@ async fn serve(
         .with_upgrades();
     let ended = tokio::select! {
         ended = timeout(2 * edge.header_timeout, connection) => ended,
-        () = place.taken() => {
-            metrics.connections.dropped.of("max_pending_handshakes").inc();
+        bound = place.taken() => {
+            metrics.connections.dropped.of(bound).inc();
             Ok(Ok(()))
         }
     };

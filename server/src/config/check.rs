@@ -112,7 +112,7 @@ impl Checker {
             auth: self.auth(&raw, purpose),
             roles,
             default_role: raw.default_role,
-            edge: self.edge(&raw.edge, allowed_origins),
+            edge: self.edge(&raw.edge, allowed_origins, dev),
             limits,
             sessions: self.sessions(&raw.sessions),
             commands: self.commands(&raw.commands),
@@ -672,7 +672,7 @@ impl Checker {
         }
     }
 
-    fn edge(&mut self, raw: &raw::Edge, allowed_origins: Vec<String>) -> Edge {
+    fn edge(&mut self, raw: &raw::Edge, allowed_origins: Vec<String>, dev: bool) -> Edge {
         let network = |text: &str| {
             text.parse::<IpNet>()
                 .ok()
@@ -684,6 +684,11 @@ impl Checker {
             header_timeout: raw.header_timeout.duration(),
             max_header_bytes: bytes(raw.max_header_bytes),
             max_pending_handshakes: whole(raw.max_pending_handshakes),
+            max_pending_handshakes_per_address: match raw.max_pending_handshakes_per_address {
+                _ if dev => 0,
+                Some(most) => whole(most),
+                None => whole(raw.max_pending_handshakes / 10).max(1),
+            },
             max_connections: whole(raw.max_connections),
         }
     }

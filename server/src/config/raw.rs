@@ -199,6 +199,9 @@ pub(super) struct Edge {
     /// The most sockets that are not yet sessions.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) max_pending_handshakes: u64,
+    /// The most of them of one address (of IPv6, of one /64) that is no trusted proxy's; 0: none counted. Absent: a tenth of `edge.max_pending_handshakes`, at least 1.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(super) max_pending_handshakes_per_address: Option<u64>,
     /// The most sockets at all.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(super) max_connections: u64,
@@ -445,6 +448,7 @@ impl Default for Edge {
             header_timeout: Span::seconds(5),
             max_header_bytes: Size::kib(16),
             max_pending_handshakes: 4_096,
+            max_pending_handshakes_per_address: None,
             max_connections: 65_536,
         }
     }

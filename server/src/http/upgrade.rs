@@ -73,7 +73,7 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, mut request: Request)
                 };
                 tokio::select! {
                     () = connection::refuse(stream, &refusal) => {}
-                    () = entry.pending.taken() => {}
+                    _ = entry.pending.taken() => {}
                 }
             });
             switching(&accept, kind, None)

@@ -230,6 +230,7 @@ pub(crate) fn config(urls: &[String], data_dir: &Path) -> Config {
             header_timeout: Duration::from_secs(5),
             max_header_bytes: 16_384,
             max_pending_handshakes: 100,
+            max_pending_handshakes_per_address: 0,
             max_connections: 100,
         },
         limits: Limits {
