@@ -91,6 +91,28 @@ pub struct ResumePosition {
     pub seq: u64,
 }
 
+impl ResumePosition {
+    /// Reads `stream` and `seq` of the query, which come together or not at all.
+    ///
+    /// # Errors
+    /// What is wrong with which of the two.
+    pub fn from_query(stream: Option<String>, seq: Option<&str>) -> Result<Option<Self>, ErrorBody> {
+        let fault =
+            |field: &str, text: &str| Err(ErrorBody::new(ErrorCode::InvalidMessage, text).field(field));
+        match (stream, seq) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => fault("stream", "`seq` means nothing without `stream`"),
+            (Some(_), None) => fault("seq", "`stream` means nothing without `seq`"),
+            (Some(stream), Some(seq)) => {
+                match seq.parse().ok().filter(|seq| SafeInteger::new(*seq).is_some()) {
+                    Some(seq) => Ok(Some(Self { stream, seq })),
+                    None => fault("seq", "`seq` is a whole number from 0 to 2^53 - 1"),
+                }
+            }
+        }
+    }
+}
+
 /// A client that may not.
 #[derive(Clone, Debug)]
 pub struct Refusal {
@@ -191,7 +213,10 @@ impl Door {
             })?;
         let mut faults = Vec::new();
         let patterns = self.patterns(&identity, query.events.as_deref(), &mut faults);
-        let resume = resume_position(query.stream, query.seq.as_deref(), &mut faults);
+        let resume = ResumePosition::from_query(query.stream, query.seq.as_deref()).unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
         let device = query.device.filter(|device| {
             let fits = !device.is_empty() && device.chars().count() <= MAX_DEVICE_LENGTH;
             if !fits {
@@ -285,24 +310,4 @@ fn parse_patterns(events: &str, identity: &Identity, most: usize) -> Result<Vec<
         }
     }
     Ok(patterns)
-}
-
-fn resume_position(
-    stream: Option<String>,
-    seq: Option<&str>,
-    faults: &mut Vec<ErrorBody>,
-) -> Option<ResumePosition> {
-    let mut fault = |field: &str, text: &str| {
-        faults.push(ErrorBody::new(ErrorCode::InvalidMessage, text).field(field));
-        None
-    };
-    match (stream, seq) {
-        (None, None) => None,
-        (None, Some(_)) => fault("stream", "`seq` means nothing without `stream`"),
-        (Some(_), None) => fault("seq", "`stream` means nothing without `seq`"),
-        (Some(stream), Some(seq)) => match seq.parse().ok().filter(|seq| SafeInteger::new(*seq).is_some()) {
-            Some(seq) => Some(ResumePosition { stream, seq }),
-            None => fault("seq", "`seq` is a whole number from 0 to 2^53 - 1"),
-        },
-    }
 }
