@@ -386,6 +386,10 @@ impl Checker {
                 &format!("no more than `stream.max_age`, {}", raw.max_age),
             );
         }
+        if raw.take_over && !raw.manage && self.sound("stream.manage") {
+            let message = "needs `stream.manage` beside it: without it no stream is altered";
+            self.contradiction("stream.take_over", None, message.to_owned());
+        }
         Stream {
             name: raw.name.clone(),
             replicas: raw.replicas.map(whole),
@@ -393,6 +397,7 @@ impl Checker {
             max_bytes: raw.max_bytes.map(|size| size.0),
             duplicate_window: raw.duplicate_window.duration(),
             manage: raw.manage,
+            take_over: raw.take_over,
             republish_prefix: raw.republish_prefix.clone(),
         }
     }

@@ -125,8 +125,10 @@ pub(super) struct Stream {
     /// In which time a message id counts once.
     #[schemars(extend("x-min" = "1s", "x-max" = "24h"))]
     pub(super) duplicate_window: Span,
-    /// Whether an existing stream may be altered to what is written here.
+    /// Whether an existing stream may be altered to what is written here. The router then writes down in the stream's metadata what it applied, and does not start where routers of another configuration have written something else: nodes refuse rather than overwrite each other.
     pub(super) manage: bool,
+    /// Whether `stream.manage` may alter a stream that routers of another configuration manage. For the one start that changes the settings of a deployment: nodes that keep it on overwrite each other.
+    pub(super) take_over: bool,
     /// Before which prefix the stream's events come out again. Nobody but the server may publish there.
     #[schemars(extend("x-allowed" = "a NATS subject without wildcards"))]
     pub(super) republish_prefix: String,
@@ -420,6 +422,7 @@ impl Default for Stream {
             max_bytes: None,
             duplicate_window: Span::seconds(120),
             manage: false,
+            take_over: false,
             republish_prefix: "rivulet.live".into(),
         }
     }

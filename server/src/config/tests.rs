@@ -277,6 +277,10 @@ fn one_wrong_value_is_named_with_its_place_and_what_is_allowed() {
             "nats.nkey_seed = *** (rivulet.toml line 2): allowed is the 58 characters of a user's seed, from SU on",
         ),
         (
+            "stream.take_over = true",
+            "stream.take_over (rivulet.toml line 1): needs `stream.manage` beside it: without it no stream is altered",
+        ),
+        (
             "nats.token = 't'",
             "nats.token (rivulet.toml line 1): needs `nats_url`: without it the router starts a nats-server of its own",
         ),

@@ -4,6 +4,7 @@ mod commands;
 mod credentials;
 mod feed;
 mod local;
+mod managed;
 mod nats;
 mod permissions;
 mod rig;

@@ -208,6 +208,7 @@ pub(crate) fn config(urls: &[String], data_dir: &Path) -> Config {
             max_bytes: Some(64 << 20),
             duplicate_window: Duration::from_secs(120),
             manage: false,
+            take_over: false,
             republish_prefix: "rivulet.live".to_owned(),
         },
         sources: vec![source("blob.>", true), source("processor.>", true)],
