@@ -1,11 +1,10 @@
 //! NATS: events in, commands out. The only room that knows `async_nats`.
 //!
 //! The way in: [`connect`] makes a connection, [`stream`] makes sure of the stream and [`managed`] of whose
-//! settings it has, [`feed`] brings its messages
-//! in order, [`source`] reads what each says, and the [`Sink`] takes it. [`continuity`] is the account of what
-//! is missing, [`rejected`] takes what breaks a rule. The way out: [`commands`] asks backends, with [`memory`] of
-//! what was asked. Around them: [`local_server`] where NATS is ours to start, [`permissions`] for whoever
-//! configures NATS, [`publish`] for the command line.
+//! settings it has, [`feed`] brings its messages in order, [`source`] reads what each says, and the [`Sink`] takes
+//! it. [`continuity`] is the account of what is missing, [`rejected`] takes what breaks a rule. The way out:
+//! [`commands`] asks backends, with [`memory`] of what was asked. Around them: [`local_server`] where NATS is ours
+//! to start, [`permissions`] for whoever configures NATS, [`publish`] for the command line.
 
 mod commands;
 mod connect;
