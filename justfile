@@ -56,17 +56,18 @@ bench *arguments: (_need "rust" "python" "nats")
     cargo build --locked --release --package rivulet --bin rivulet
     cargo run --locked --release --package rivulet-tests --bin bench -- "$@"
 
-# Fuzz one target (needs nightly Rust and cargo-fuzz): ./just fuzz pattern -max_total_time=60
+# Fuzz one target (`./just fuzz pattern -max_total_time=300`), or each for a minute, or for so many seconds (`./just fuzz 600`)
 [group('measure it')]
-fuzz target *arguments:
-    @shift; cargo +nightly fuzz run "{{ target }}" -- "$@"
+[no-exit-message]
+fuzz *arguments: (_need "rust" "cargo-fuzz")
+    @fuzz/run "$@"
 
 # Run the Autobahn suite against a test-only echo on the router's codec
 [group('measure it')]
 autobahn *arguments: (_need "rust" "python")
     @tests/autobahn/run "$@"
 
-# Set up parts: rust python node nats node24 go chromium
+# Set up parts: rust python node nats node24 go chromium cargo-fuzz
 [private]
 [no-exit-message]
 _need *parts:

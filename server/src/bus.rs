@@ -1,11 +1,11 @@
 //! NATS: events in, commands out. The only room that knows `async_nats`.
 //!
-//! The way in: [`connect`] makes a connection, [`stream`] makes sure of the stream, [`feed`] brings its messages
-//! in order, [`source`] reads what each says, and the [`Sink`] takes it. [`continuity`] is the account of what
-//! is missing, [`past`] reads it back, [`segments`] does so for sessions that resume, [`rejected`] takes what
-//! breaks a rule. The way out: [`commands`] asks backends, with [`memory`] of
-//! what was asked. Around them: [`local_server`] where NATS is ours to start, [`permissions`] for whoever
-//! configures NATS, [`publish`] for the command line.
+//! The way in: [`connect`] makes a connection, [`stream`] makes sure of the stream and [`managed`] of whose
+//! settings it has, [`feed`] brings its messages in order, [`source`] reads what each says, and the [`Sink`] takes
+//! it. [`continuity`] is the account of what is missing, [`past`] reads it back, [`segments`] does so for sessions
+//! that resume, [`rejected`] takes what breaks a rule. The way out: [`commands`] asks backends, with [`memory`] of
+//! what was asked. Around them: [`local_server`] where NATS is ours to start, [`permissions`] for whoever configures
+//! NATS, [`publish`] for the command line.
 
 mod arrived;
 mod commands;
@@ -14,6 +14,7 @@ mod continuity;
 mod feed;
 mod filter;
 pub mod local_server;
+mod managed;
 mod memory;
 mod past;
 mod permissions;
@@ -143,11 +144,23 @@ pub enum BusError {
         fault: String,
     },
     /// NATS does not take us.
-    #[error("NATS at {endpoint} does not accept the router: {fault}; check `nats.credentials`")]
+    #[error(
+        "NATS at {endpoint} does not accept the router: {fault}; check `nats.creds_file`, `nats.nkey_seed`, `nats.user` and `nats.password`, or `nats.token`, whichever is set"
+    )]
     Refused {
         /// The servers.
         endpoint: String,
         /// What they say.
+        fault: String,
+    },
+    /// The certificates of NATS or ours don't fit.
+    #[error(
+        "no TLS with NATS at {endpoint}: {fault}; check `nats.tls_ca_file`, and `nats.tls_cert_file` with `nats.tls_key_file` where NATS asks for a certificate"
+    )]
+    Tls {
+        /// The servers.
+        endpoint: String,
+        /// What does not fit.
         fault: String,
     },
     /// NATS does not permit something that a router needs.

@@ -79,6 +79,17 @@ pub fn duration(text: &str) -> Option<Duration> {
     text.parse().ok().map(scalar::Span::duration)
 }
 
+/// A duration as the configuration writes it; what is below a millisecond is left out.
+pub fn duration_text(duration: Duration) -> String {
+    let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    scalar::Span(milliseconds).to_string()
+}
+
+/// A number of bytes as the configuration writes it.
+pub fn size_text(bytes: u64) -> String {
+    scalar::Size(bytes).to_string()
+}
+
 /// A secret: never in a log, not even by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
@@ -129,7 +140,7 @@ pub enum NatsCredentials {
 pub struct NatsTls {
     /// Whether plain text is refused.
     pub required: bool,
-    /// Roots beside those of the system.
+    /// Roots in place of those of the system.
     pub ca_file: Option<PathBuf>,
     /// Our certificate and its key.
     pub client: Option<(PathBuf, PathBuf)>,
@@ -150,6 +161,8 @@ pub struct Stream {
     pub duplicate_window: Duration,
     /// Whether an existing stream may be altered to what is written here.
     pub manage: bool,
+    /// Whether so may one that routers of another configuration manage.
+    pub take_over: bool,
     /// Before which prefix the stream's republished events come, `rivulet.live` by default.
     pub republish_prefix: String,
 }
@@ -289,6 +302,8 @@ pub struct Edge {
     pub max_header_bytes: usize,
     /// The most sockets that are not yet sessions.
     pub max_pending_handshakes: usize,
+    /// The most of them of one address, a tenth by default; 0: none counted. Trusted proxies are not.
+    pub max_pending_handshakes_per_address: usize,
     /// The most sockets at all.
     pub max_connections: usize,
 }

@@ -19,7 +19,7 @@
 mod batch;
 pub mod handshake;
 mod keepalive;
-mod resume;
+pub mod resume;
 pub mod session;
 
 use std::{

@@ -4,9 +4,9 @@
 //! as long again for the answer; there is no keep-alive, so a socket is a session or gone.
 //!
 //! **What a stranger can make grow**, and its bound: sockets (`edge.max_connections`), sockets that are not yet
-//! sessions (`edge.max_pending_handshakes`), bytes of a request's headers (`edge.max_header_bytes`). Beyond the
-//! first the newcomer is dropped, beyond the second the oldest yields to it, both counted; beyond the third the
-//! answer is 431. Addresses that came and went are forgotten by and by.
+//! sessions (`edge.max_pending_handshakes`, and of one address a part of them), bytes of a request's headers
+//! (`edge.max_header_bytes`). Beyond the first the newcomer is dropped, beyond the second the oldest yields to it,
+//! of the same address where that has its part, both counted; beyond the third the answer is 431. Addresses that came and went are forgotten by and by.
 
 mod pending;
 mod problem;
@@ -46,8 +46,8 @@ use self::{
     problem::Problem,
 };
 use crate::{
-    bus::FeedState, config, connection::handshake::Door, metrics::Metrics, router::Router as Sessions,
-    shutdown::Shutdown,
+    bus::FeedState, config, connection::handshake::Door, limits::address::is_trusted, metrics::Metrics,
+    router::Router as Sessions, shutdown::Shutdown,
 };
 
 /// How long to wait when the system has no descriptors left: some will be given back.
@@ -89,7 +89,8 @@ struct Edge {
     opened: Arc<AtomicBool>,
 }
 
-/// Serves clients until the node drains; sessions that have begun go on by themselves.
+/// Serves clients for as long as it is polled; sessions that have begun go on by themselves. While the node drains,
+/// handshakes are refused and the pages say so, for whoever sends clients here.
 pub async fn serve_clients(
     listener: TcpListener,
     door: Arc<Door>,
@@ -97,7 +98,6 @@ pub async fn serve_clients(
     dev: bool,
     pages: Pages,
     opened: Arc<AtomicBool>,
-    shutdown: Shutdown,
 ) {
     let metrics = Arc::clone(&door.node.metrics);
     let addresses = Arc::clone(&door.addresses);
@@ -126,12 +126,13 @@ pub async fn serve_clients(
         }
     };
     tokio::select! {
-        () = accept(listener, routes, config, metrics, shutdown) => {}
+        () = accept(listener, routes, config, metrics) => {}
         () = forget => {}
     }
 }
 
-/// Serves health and metrics, to whoever reaches the port: it is bound to loopback by default.
+/// Serves health and metrics for as long as it is polled, to whoever reaches the port: it is bound to loopback by
+/// default.
 pub async fn serve_admin(
     listener: TcpListener,
     sessions: Arc<Sessions>,
@@ -141,7 +142,7 @@ pub async fn serve_admin(
     shutdown: Shutdown,
 ) {
     let health = {
-        let (sessions, feed, shutdown) = (Arc::clone(&sessions), feed, shutdown.clone());
+        let (sessions, feed, shutdown) = (Arc::clone(&sessions), feed.clone(), shutdown.clone());
         let metrics = Arc::clone(&metrics);
         async move || {
             let census = sessions.census();
@@ -176,25 +177,31 @@ pub async fn serve_admin(
             ([(header::CONTENT_TYPE, kind)], metrics.to_text())
         }
     };
+    let ready = async move || readiness(&feed.borrow(), &shutdown);
     let routes = Router::new()
         .route("/health", get(health))
+        .route("/health/ready", get(ready))
         .route("/metrics", get(page));
     let edge = config::Edge {
         max_connections: ADMIN_CONNECTIONS,
         max_pending_handshakes: ADMIN_CONNECTIONS,
+        max_pending_handshakes_per_address: 0,
         ..edge
     };
-    accept(listener, routes, edge, metrics, shutdown).await;
+    accept(listener, routes, edge, metrics).await;
 }
 
 async fn ready(State(edge): State<Arc<Edge>>) -> Response {
-    let current = edge.feed.borrow().current;
-    if edge.door.node.shutdown.is_draining() {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the node is going away").into_response()
-    } else if current {
-        "ready".into_response()
-    } else {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the feed is not current").into_response()
+    readiness(&edge.feed.borrow(), &edge.door.node.shutdown)
+}
+
+/// Whether clients should be sent here.
+fn readiness(feed: &FeedState, shutdown: &Shutdown) -> Response {
+    let not_now = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
+    match (shutdown.is_draining(), feed.current) {
+        (true, _) => not_now("draining: the node is going away"),
+        (false, true) => "ready".into_response(),
+        (false, false) => not_now("the feed is not current"),
     }
 }
 
@@ -224,44 +231,40 @@ fn nothing_here() -> Response {
     Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response()
 }
 
-/// Accepts sockets until the node drains, each under its caps.
-async fn accept(
-    listener: TcpListener,
-    routes: Router,
-    edge: config::Edge,
-    metrics: Arc<Metrics>,
-    mut shutdown: Shutdown,
-) {
+/// Accepts sockets, each under its caps.
+async fn accept(listener: TcpListener, routes: Router, edge: config::Edge, metrics: Arc<Metrics>) {
     let open = Arc::new(Semaphore::new(edge.max_connections));
-    let pending = Pending::new(edge.max_pending_handshakes);
+    let pending = Pending::new(
+        edge.max_pending_handshakes,
+        edge.max_pending_handshakes_per_address,
+    );
     let mut failing = false;
     loop {
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => {
-                    failing = false;
-                    accepted
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => {
+                failing = false;
+                accepted
+            }
+            // Over before it was accepted: nobody's fault here.
+            Err(error) if is_the_clients(&error) => continue,
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(%error, "can't accept; trying again until it goes");
                 }
-                // Over before it was accepted: nobody's fault here.
-                Err(error) if is_the_clients(&error) => continue,
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        warn!(%error, "can't accept; trying again until it goes");
-                    }
-                    metrics.connections.dropped.of("accept_error").inc();
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
-            _ = shutdown.draining() => return,
+                metrics.connections.dropped.of("accept_error").inc();
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
         };
         let Ok(open) = Arc::clone(&open).try_acquire_owned() else {
             metrics.connections.dropped.of("max_connections").inc();
             continue;
         };
+        // Many come by a proxy's address, and whose sockets they are is not known before their headers.
+        let counted = Some(peer.ip()).filter(|ip| !is_trusted(*ip, &edge.trusted_proxies));
         let entry = Entry {
             peer: peer.ip(),
-            pending: Arc::new(pending.enter()),
+            pending: Arc::new(pending.enter(counted)),
             open: Arc::new(open),
         };
         tokio::spawn(serve(
@@ -322,8 +325,8 @@ async fn serve(
         .with_upgrades();
     let ended = tokio::select! {
         ended = timeout(2 * edge.header_timeout, connection) => ended,
-        () = place.taken() => {
-            metrics.connections.dropped.of("max_pending_handshakes").inc();
+        bound = place.taken() => {
+            metrics.connections.dropped.of(bound).inc();
             Ok(Ok(()))
         }
     };

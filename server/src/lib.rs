@@ -41,6 +41,7 @@ use anyhow::Context as _;
 use rivulet_protocol::{catalog::Catalog, codegen, event::EventType, validate::Validator};
 use tokio::{
     net::{TcpListener, TcpSocket},
+    task::JoinSet,
     time::Instant,
 };
 use tracing::{info, warn};
@@ -104,7 +105,7 @@ impl Listeners {
 }
 
 /// Runs a router until `shutdown` ends, then drains it: tells every session, spreads the closes, waits for
-/// commands in flight, and lets go of NATS.
+/// commands in flight, lets go of NATS, and last of its ports, where it says until then that it drains.
 ///
 /// # Errors
 /// What keeps it from starting: keys that can't be read, a nats-server that can't be started, a stream that
@@ -201,26 +202,25 @@ pub async fn run(
     };
 
     info!(address = %listeners.address(), "clients connect here");
-    let clients = tokio::spawn(http::serve_clients(
+    let mut listening = JoinSet::new();
+    listening.spawn(http::serve_clients(
         listeners.clients,
         door,
         config.edge.clone(),
         config.dev,
         pages,
         Arc::clone(&opened),
-        draining.clone(),
     ));
-    let admin = listeners.admin.map(|listener| {
-        tokio::spawn(http::serve_admin(
+    if let Some(listener) = listeners.admin {
+        listening.spawn(http::serve_admin(
             listener,
             router,
             metrics,
             bus.feed(),
             config.edge.clone(),
-            draining.clone(),
-        ))
-    });
-    drop(draining);
+            draining,
+        ));
+    }
 
     let ended = {
         tokio::pin!(shutdown);
@@ -244,11 +244,9 @@ pub async fn run(
     info!("draining");
     drain.begin(config.drain.spread);
     drain.finished().await;
-    let _ = clients.await;
-    if let Some(admin) = admin {
-        let _ = admin.await;
-    }
     bus.close(config.drain.grace).await;
+    // Until here whoever sends clients to this node can ask, and is told that it drains.
+    listening.shutdown().await;
     info!("ended");
     Ok(ended?)
 }

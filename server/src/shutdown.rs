@@ -1,34 +1,46 @@
-//! Tell all, wait for all, spread the closes.
+//! Tell all, wait for those who stay, spread the closes.
 
 use std::{future::pending, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
-/// Held by everyone who has to be told, and waited for.
+/// Held by everyone who has to be told.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     draining: watch::Receiver<Option<Duration>>,
-    /// Dropped with the last holder: that is what is waited for.
-    _alive: mpsc::Sender<()>,
+    staying: mpsc::WeakSender<()>,
+}
+
+/// Held by whoever has to be waited for: the last one dropped is the end of the drain.
+#[derive(Debug)]
+pub struct Stay {
+    _staying: mpsc::Sender<()>,
 }
 
 /// Held by the one who tells.
 #[derive(Debug)]
 pub struct Drain {
     draining: watch::Sender<Option<Duration>>,
+    /// Until the drain begins, so that it doesn't end before.
+    staying: mpsc::Sender<()>,
     gone: mpsc::Receiver<()>,
 }
 
 /// The two sides.
 pub fn shutdown() -> (Drain, Shutdown) {
     let (draining, told) = watch::channel(None);
-    let (alive, gone) = mpsc::channel(1);
+    let (staying, gone) = mpsc::channel(1);
+    let shutdown = Shutdown {
+        draining: told,
+        staying: staying.downgrade(),
+    };
     (
-        Drain { draining, gone },
-        Shutdown {
-            draining: told,
-            _alive: alive,
+        Drain {
+            draining,
+            staying,
+            gone,
         },
+        shutdown,
     )
 }
 
@@ -52,6 +64,13 @@ impl Shutdown {
     pub fn is_draining(&self) -> bool {
         self.draining.borrow().is_some()
     }
+
+    /// Asks to be waited for. Whoever finds that the node does not drain *after* this will be.
+    ///
+    /// `None`: the drain is over.
+    pub fn stay(&self) -> Option<Stay> {
+        self.staying.upgrade().map(|staying| Stay { _staying: staying })
+    }
 }
 
 impl Drain {
@@ -60,8 +79,14 @@ impl Drain {
         self.draining.send_replace(Some(spread));
     }
 
-    /// Waits until no holder is left.
-    pub async fn finished(mut self) {
-        let _ = self.gone.recv().await;
+    /// Waits until nobody stays.
+    pub async fn finished(self) {
+        let Self {
+            draining: _told,
+            staying,
+            mut gone,
+        } = self;
+        drop(staying);
+        let _ = gone.recv().await;
     }
 }

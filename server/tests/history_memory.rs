@@ -29,6 +29,7 @@ fn event(seq: u64, audience: Audience, bytes: usize) -> Event {
 }
 
 /// The bytes that a span of 20,000 events takes for each that it says it takes.
+#[expect(clippy::print_stdout, reason = "the figure that the docs cite")]
 fn ratio(bytes: usize, audience: impl Fn(u64) -> Audience) -> f64 {
     const EVENTS: u64 = 20_000;
     let before = ALLOCATED.current_usage();

@@ -2,7 +2,8 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
+    error::Error as _,
+    fmt, io,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,7 +13,8 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError, connection::State, jetstream,
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError,
+    connection::State, jetstream, rustls,
 };
 use percent_encoding::percent_decode_str;
 use tokio::sync::Notify;
@@ -104,7 +106,7 @@ impl Endpoint {
         let address = credentials
             .url
             .parse()
-            .map_err(|fault: std::io::Error| BusError::Url {
+            .map_err(|fault: io::Error| BusError::Url {
                 url: masked(&credentials.url),
                 fault: fault.to_string(),
             })?;
@@ -220,6 +222,12 @@ impl Link {
                 | ConnectErrorKind::AuthorizationViolation
                 | ConnectErrorKind::ServerParse => {
                     return Err(BusError::Refused {
+                        endpoint: endpoint.to_string(),
+                        fault: fault.to_string(),
+                    });
+                }
+                _ if is_of_tls(&fault) => {
+                    return Err(BusError::Tls {
                         endpoint: endpoint.to_string(),
                         fault: fault.to_string(),
                     });
@@ -386,6 +394,16 @@ fn reconnect_delay(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts - 2).unwrap_or(u32::MAX).min(10);
     let longest = (Duration::from_millis(25) * 2u32.pow(doublings)).min(MAX_RECONNECT_DELAY);
     longest.mul_f64(rand::random_range(0.5..1.0))
+}
+
+/// Whether certificates or keys don't fit, theirs or ours: waiting would not mend it. The library calls most of
+/// these faults plain I/O.
+fn is_of_tls(fault: &ConnectError) -> bool {
+    let said_by_tls = || {
+        let io = fault.source()?.downcast_ref::<io::Error>()?;
+        io.get_ref()?.downcast_ref::<rustls::Error>()
+    };
+    fault.kind() == ConnectErrorKind::Tls || said_by_tls().is_some()
 }
 
 fn readable(path: &Path) -> Result<(), BusError> {

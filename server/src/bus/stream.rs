@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{BusError, connect::Link, filter};
+use super::{BusError, connect::Link, filter, managed::Settings};
 use crate::config;
 
 /// The most that a stream is given where the configuration does not say.
@@ -166,6 +166,9 @@ async fn create(link: &Link, config: &config::Stream, subjects: &[&str]) -> Resu
             .min(MAX_BYTES),
     };
     wanted.max_bytes = i64::try_from(limit).unwrap_or(i64::MAX);
+    if config.manage {
+        Settings::new(config, subjects).mark(&mut wanted.metadata);
+    }
     let mut asked_for_less = false;
     loop {
         let answer: Answer<Described> = request(link, format!("STREAM.CREATE.{name}"), &wanted).await?;
@@ -238,15 +241,31 @@ async fn halve(link: &Link, made: Described) -> Described {
     }
 }
 
-/// Alters an existing stream to the configuration; what the configuration does not name stays.
+/// Alters an existing stream to the configuration, unless another configuration manages it; what the configuration
+/// does not name stays.
 async fn manage(
     link: &Link,
     config: &config::Stream,
     subjects: &[&str],
     existing: Config,
 ) -> Result<Config, Fault> {
+    let name = &config.name;
+    let settings = Settings::new(config, subjects);
+    let differing = settings.differing(&existing.metadata).join(", ");
+    if !differing.is_empty() && !config.take_over {
+        return Err(BusError::Stream {
+            name: name.clone(),
+            fault: format!(
+                "routers of another configuration manage it: {differing}; give all routers the same settings, or let these take the place of those with one start of one router with `--set stream.take_over=true`"
+            ),
+        }
+        .into());
+    }
+    let mut metadata = existing.metadata.clone();
+    settings.mark(&mut metadata);
     let wanted = desired(config, subjects);
     let altered = Config {
+        metadata,
         subjects: wanted.subjects,
         retention: wanted.retention,
         discard: wanted.discard,
@@ -266,10 +285,13 @@ async fn manage(
     if altered == existing {
         return Ok(existing);
     }
-    let name = &config.name;
     match request::<Described>(link, format!("STREAM.UPDATE.{name}"), &altered).await? {
         Answer::Ok(made) => {
-            info!(stream = %name, "altered the stream to the configuration");
+            if differing.is_empty() {
+                info!(stream = %name, "altered the stream to the configuration");
+            } else {
+                warn!(stream = %name, differing, "took the stream over from another configuration");
+            }
             Ok(made.config)
         }
         Answer::Refused(ErrorCode::STREAM_SUBJECT_OVERLAP, _) => {

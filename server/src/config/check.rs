@@ -112,7 +112,7 @@ impl Checker {
             auth: self.auth(&raw, purpose),
             roles,
             default_role: raw.default_role,
-            edge: self.edge(&raw.edge, allowed_origins),
+            edge: self.edge(&raw.edge, allowed_origins, dev),
             limits,
             sessions: self.sessions(&raw.sessions),
             history: History {
@@ -391,6 +391,10 @@ impl Checker {
                 &format!("no more than `stream.max_age`, {}", raw.max_age),
             );
         }
+        if raw.take_over && !raw.manage && self.sound("stream.manage") {
+            let message = "needs `stream.manage` beside it: without it no stream is altered";
+            self.contradiction("stream.take_over", None, message.to_owned());
+        }
         Stream {
             name: raw.name.clone(),
             replicas: raw.replicas.map(whole),
@@ -398,6 +402,7 @@ impl Checker {
             max_bytes: raw.max_bytes.map(|size| size.0),
             duplicate_window: raw.duplicate_window.duration(),
             manage: raw.manage,
+            take_over: raw.take_over,
             republish_prefix: raw.republish_prefix.clone(),
         }
     }
@@ -677,7 +682,7 @@ impl Checker {
         }
     }
 
-    fn edge(&mut self, raw: &raw::Edge, allowed_origins: Vec<String>) -> Edge {
+    fn edge(&mut self, raw: &raw::Edge, allowed_origins: Vec<String>, dev: bool) -> Edge {
         let network = |text: &str| {
             text.parse::<IpNet>()
                 .ok()
@@ -689,6 +694,11 @@ impl Checker {
             header_timeout: raw.header_timeout.duration(),
             max_header_bytes: bytes(raw.max_header_bytes),
             max_pending_handshakes: whole(raw.max_pending_handshakes),
+            max_pending_handshakes_per_address: match raw.max_pending_handshakes_per_address {
+                _ if dev => 0,
+                Some(most) => whole(most),
+                None => whole(raw.max_pending_handshakes / 10).max(1),
+            },
             max_connections: whole(raw.max_connections),
         }
     }

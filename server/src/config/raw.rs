@@ -92,7 +92,7 @@ pub(super) struct Nats {
     pub(super) token: Option<String>,
     /// Whether plain text is refused; `tls://` in a URL asks for the same.
     pub(super) tls_required: bool,
-    /// Root certificates beside those of the system, in PEM.
+    /// Root certificates in place of those of the system, in PEM.
     #[schemars(extend("x-allowed" = "a file that can be read"))]
     pub(super) tls_ca_file: Option<String>,
     /// The router's certificate, in PEM; with `nats.tls_key_file`.
@@ -127,8 +127,10 @@ pub(super) struct Stream {
     /// In which time a message id counts once.
     #[schemars(extend("x-min" = "1s", "x-max" = "24h"))]
     pub(super) duplicate_window: Span,
-    /// Whether an existing stream may be altered to what is written here.
+    /// Whether an existing stream may be altered to what is written here. The router then writes down in the stream's metadata what it applied, and does not start where routers of another configuration have written something else: nodes refuse rather than overwrite each other.
     pub(super) manage: bool,
+    /// Whether `stream.manage` may alter a stream that routers of another configuration manage. For the one start that changes the settings of a deployment: nodes that keep it on overwrite each other.
+    pub(super) take_over: bool,
     /// Before which prefix the stream's events come out again. Nobody but the server may publish there.
     #[schemars(extend("x-allowed" = "a NATS subject without wildcards"))]
     pub(super) republish_prefix: String,
@@ -201,6 +203,9 @@ pub(super) struct Edge {
     /// The most sockets that are not yet sessions.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) max_pending_handshakes: u64,
+    /// The most of them of one address (of IPv6, of one /64) that is no trusted proxy's; 0: none counted. Absent: a tenth of `edge.max_pending_handshakes`, at least 1.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(super) max_pending_handshakes_per_address: Option<u64>,
     /// The most sockets at all.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(super) max_connections: u64,
@@ -434,6 +439,7 @@ impl Default for Stream {
             max_bytes: None,
             duplicate_window: Span::seconds(120),
             manage: false,
+            take_over: false,
             republish_prefix: "rivulet.live".into(),
         }
     }
@@ -462,6 +468,7 @@ impl Default for Edge {
             header_timeout: Span::seconds(5),
             max_header_bytes: Size::kib(16),
             max_pending_handshakes: 4_096,
+            max_pending_handshakes_per_address: None,
             max_connections: 65_536,
         }
     }

@@ -57,6 +57,7 @@ fn defaults_are_those_of_the_protocol() {
     assert_eq!(config.admin_listen.unwrap().to_string(), "127.0.0.1:8011");
     assert_eq!(config.limits.devices_per_user, 5);
     assert_eq!(config.limits.connections_per_address, 100);
+    assert_eq!(config.edge.max_pending_handshakes_per_address, 409);
     assert_eq!(config.limits.handshakes_per_address, 20);
     assert_eq!(config.limits.max_message_bytes, 65_536);
     assert_eq!(
@@ -276,6 +277,10 @@ fn one_wrong_value_is_named_with_its_place_and_what_is_allowed() {
             "nats.nkey_seed = *** (rivulet.toml line 2): allowed is the 58 characters of a user's seed, from SU on",
         ),
         (
+            "stream.take_over = true",
+            "stream.take_over (rivulet.toml line 1): needs `stream.manage` beside it: without it no stream is altered",
+        ),
+        (
             "nats.token = 't'",
             "nats.token (rivulet.toml line 1): needs `nats_url`: without it the router starts a nats-server of its own",
         ),
@@ -491,6 +496,7 @@ fn without_a_key_it_refuses_but_in_development() {
     let config = load("", &[], &[("dev", "true")]).unwrap();
     assert!(config.dev && config.auth.keys.is_empty());
     assert_eq!(config.limits.connections_per_address, 0);
+    assert_eq!(config.edge.max_pending_handshakes_per_address, 0);
     assert_eq!(config.limits.devices_per_user, 0);
     assert_eq!(config.roles["user"].devices_per_user, Some(0));
     let inputs = Inputs::default();

@@ -10,7 +10,6 @@ use rivulet_protocol::{
     error::{ErrorBody, ErrorCode},
     message::{self, MAX_DEVICE_LENGTH},
     pattern::Pattern,
-    scalar::SafeInteger,
 };
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, warn};
@@ -194,7 +193,12 @@ impl Door {
             })?;
         let mut faults = Vec::new();
         let patterns = self.patterns(&identity, query.events.as_deref(), &mut faults);
-        let resume = match resume_position(query.stream, query.seq.as_deref(), &mut faults) {
+        let position =
+            ResumePosition::from_query(query.stream, query.seq.as_deref()).unwrap_or_else(|fault| {
+                faults.push(fault);
+                None
+            });
+        let resume = match position {
             Some(position) => {
                 let located = resume::locate(&self.node, position).await;
                 Some(located.map_err(Refusal::for_now)?)
@@ -294,24 +298,4 @@ fn parse_patterns(events: &str, identity: &Identity, most: usize) -> Result<Vec<
         }
     }
     Ok(patterns)
-}
-
-fn resume_position(
-    stream: Option<String>,
-    seq: Option<&str>,
-    faults: &mut Vec<ErrorBody>,
-) -> Option<ResumePosition> {
-    let mut fault = |field: &str, text: &str| {
-        faults.push(ErrorBody::new(ErrorCode::InvalidMessage, text).field(field));
-        None
-    };
-    match (stream, seq) {
-        (None, None) => None,
-        (None, Some(_)) => fault("stream", "`seq` means nothing without `stream`"),
-        (Some(_), None) => fault("seq", "`stream` means nothing without `seq`"),
-        (Some(stream), Some(seq)) => match seq.parse().ok().filter(|seq| SafeInteger::new(*seq).is_some()) {
-            Some(seq) => Some(ResumePosition { stream, seq }),
-            None => fault("seq", "`seq` is a whole number from 0 to 2^53 - 1"),
-        },
-    }
 }

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rivulet_protocol::error::{ErrorBody, ErrorCode};
+use rivulet_protocol::{
+    error::{ErrorBody, ErrorCode},
+    scalar::SafeInteger,
+};
 use tokio::{sync::OwnedSemaphorePermit, time::sleep};
 
 use super::Node;
@@ -21,6 +24,28 @@ pub struct ResumePosition {
     pub stream: String,
     /// The last sequence that it has handled.
     pub seq: u64,
+}
+
+impl ResumePosition {
+    /// Reads `stream` and `seq` of the query, which come together or not at all.
+    ///
+    /// # Errors
+    /// What is wrong with which of the two.
+    pub fn from_query(stream: Option<String>, seq: Option<&str>) -> Result<Option<Self>, ErrorBody> {
+        let fault =
+            |field: &str, text: &str| Err(ErrorBody::new(ErrorCode::InvalidMessage, text).field(field));
+        match (stream, seq) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => fault("stream", "`seq` means nothing without `stream`"),
+            (Some(_), None) => fault("seq", "`stream` means nothing without `seq`"),
+            (Some(stream), Some(seq)) => {
+                match seq.parse().ok().filter(|seq| SafeInteger::new(*seq).is_some()) {
+                    Some(seq) => Ok(Some(Self { stream, seq })),
+                    None => fault("seq", "`seq` is a whole number from 0 to 2^53 - 1"),
+                }
+            }
+        }
+    }
 }
 
 /// A position from which a replay may begin.

@@ -45,6 +45,8 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, mut request: Request)
     };
     let upgrade = hyper::upgrade::on(&mut request);
     let refused = &edge.door.node.metrics.connections.refused;
+    // Before the door looks whether the node drains: whom it lets in is waited for.
+    let stay = edge.door.node.shutdown.stay();
     match edge.door.admit(hello).await {
         Ok(admitted) => {
             let node = Arc::clone(&edge.door.node);
@@ -57,18 +59,21 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, mut request: Request)
                 } = entry;
                 drop(pending);
                 connection::run(stream, read_ahead, admitted, deflate.is_some(), node).await;
+                drop(stay);
             });
             switching(&accept, kind, deflate.map(|agreement| agreement.to_string()))
         }
         Err(refusal) if kind == ClientKind::V1 => {
             refused.of(refusal.code.number().to_string()).inc();
+            // No end of strangers may come while the node drains.
+            drop(stay);
             tokio::spawn(async move {
                 let Some((stream, _)) = upgraded(upgrade).await else {
                     return;
                 };
                 tokio::select! {
                     () = connection::refuse(stream, &refusal) => {}
-                    () = entry.pending.taken() => {}
+                    _ = entry.pending.taken() => {}
                 }
             });
             switching(&accept, kind, None)

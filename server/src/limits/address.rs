@@ -25,16 +25,21 @@ pub fn client_address<'a>(
     forwarded: impl DoubleEndedIterator<Item = &'a str>,
     trusted: &[IpNet],
 ) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|proxies| proxies.contains(address));
     let mut nearest = peer.to_canonical();
     let mut hops = forwarded.rev().flat_map(|value| value.rsplit(','));
-    while is_trusted(&nearest) {
+    while is_trusted(nearest, trusted) {
         match hops.next().and_then(forwarded_address) {
             Some(address) => nearest = address,
             None => break,
         }
     }
     nearest
+}
+
+/// Whether this is the address of a trusted proxy.
+pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|proxies| proxies.contains(&address))
 }
 
 /// One entry of `X-Forwarded-For`; some proxies add the port.
@@ -210,7 +215,7 @@ impl Drop for Slot {
 
 /// Who shares one count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key {
+pub(crate) enum Key {
     V4(Ipv4Addr),
     V6Prefix(u64),
 }

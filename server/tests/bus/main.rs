@@ -1,8 +1,10 @@
 //! The bus against a real nats-server.
 
 mod commands;
+mod credentials;
 mod feed;
 mod local;
+mod managed;
 mod nats;
 mod permissions;
 mod repair;

@@ -40,6 +40,15 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// What stands behind these words in its log.
+    pub(crate) fn logged(&self, words: &str) -> String {
+        let log = std::fs::read_to_string(self.directory.path().join("nats.log")).unwrap();
+        let rest = log.lines().find_map(|line| line.split_once(words));
+        rest.unwrap_or_else(|| panic!("no `{words}` in: {log}"))
+            .1
+            .to_owned()
+    }
+
     /// A client of its own.
     pub(crate) async fn client(&self) -> async_nats::Client {
         async_nats::connect(self.url()).await.unwrap()

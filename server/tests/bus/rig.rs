@@ -212,6 +212,7 @@ pub(crate) fn config(urls: &[String], data_dir: &Path) -> Config {
             max_bytes: Some(64 << 20),
             duplicate_window: Duration::from_secs(120),
             manage: false,
+            take_over: false,
             republish_prefix: "rivulet.live".to_owned(),
         },
         sources: vec![source("blob.>", true), source("processor.>", true)],
@@ -234,6 +235,7 @@ pub(crate) fn config(urls: &[String], data_dir: &Path) -> Config {
             header_timeout: Duration::from_secs(5),
             max_header_bytes: 16_384,
             max_pending_handshakes: 100,
+            max_pending_handshakes_per_address: 0,
             max_connections: 100,
         },
         limits: Limits {

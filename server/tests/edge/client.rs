@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::rig::{Edge, soon};
 
@@ -29,6 +29,13 @@ impl Socket {
                 .await
                 .unwrap(),
         )
+    }
+
+    /// From this address of the machine.
+    pub(crate) async fn connect_from(edge: &Edge, address: [u8; 4]) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        Self(soon("a connection", socket.connect(edge.address)).await.unwrap())
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -1,5 +1,6 @@
 //! Who is let in, and what they are told who are not.
 
+use futures_util::FutureExt;
 use serde_json::json;
 
 use crate::client::{Socket, WEBSOCKET, closed, message, open, refused, session, text};
@@ -391,12 +392,28 @@ async fn a_draining_node_lets_nobody_in() {
         .send(format!("GET {} HTTP/1.1\r\n{WEBSOCKET}\r\n", with_token("u1")))
         .await;
     assert_eq!(early.answer().await.status, 503);
-    let late = async {
-        while tokio::net::TcpStream::connect(edge.address).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon("the port to close", late).await;
+    let (answer, problem) = refused(&edge, &with_token("u1"), "").await;
+    assert_eq!((answer.status, &problem["code"]), (503, &json!("UNAVAILABLE")));
+    let (mut late, answer) = open(&edge, &with_token("u1"), V1).await;
+    let mut read = answer.rest;
+    assert_eq!(message(&mut late, &mut read).await["type"], "error");
+    assert_eq!(closed(&mut late, &mut read).await.0, 1013);
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_sessions_and_not_for_strangers() {
+    let mut edge = Edge::start(&[]).await;
+    let (mut staying, mut read, _) = session(&edge, &with_token("u1"), "").await;
+    let _half_open = Socket::connect(&edge).await;
+    edge.drain.begin(std::time::Duration::ZERO);
+    let drain = std::mem::replace(&mut edge.drain, rivulet::shutdown::shutdown().0);
+    let mut finished = Box::pin(drain.finished());
+    assert_eq!(message(&mut staying, &mut read).await["type"], "draining");
+    assert_eq!(closed(&mut staying, &mut read).await.0, 1001);
+    // The session waits for the client's half of the close.
+    assert!((&mut finished).now_or_never().is_none());
+    drop(staying);
+    soon("the end of the drain", finished).await;
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ impl Edge {
             limits: config.limits.clone(),
             replay_deadline: config.history.replay_deadline,
             commands: config.commands.clone(),
-            shutdown: draining.clone(),
+            shutdown: draining,
             catalog,
         });
         let (feed, fed) = watch::channel(FeedState {
@@ -124,7 +124,6 @@ impl Edge {
                     front: Some("<!doctype html>"),
                 },
                 Arc::new(AtomicBool::new(true)),
-                draining,
             )),
         }
     }

@@ -8,6 +8,12 @@ use crate::rig::{Edge, soon, token};
 /// Short, so that the test is; nothing here depends on how short.
 const HEADER_TIMEOUT: (&str, &str) = ("edge.header_timeout", "300ms");
 
+/// Longer than any test takes.
+const PATIENT: (&str, &str) = ("edge.header_timeout", "1m");
+
+/// All that come to a test come from one address; where several are meant, this lets them.
+const ANY_ADDRESS: (&str, &str) = ("edge.max_pending_handshakes_per_address", "0");
+
 #[tokio::test]
 async fn a_socket_that_says_nothing_is_closed() {
     let edge = Edge::start(&[HEADER_TIMEOUT]).await;
@@ -91,7 +97,7 @@ async fn what_is_not_http_is_refused() {
 
 #[tokio::test]
 async fn half_open_handshakes_yield_to_those_who_go_on() {
-    let edge = Edge::start(&[("edge.max_pending_handshakes", "4")]).await;
+    let edge = Edge::start(&[("edge.max_pending_handshakes", "4"), ANY_ADDRESS]).await;
     let mut half_open = Vec::new();
     for _ in 0..40 {
         let mut socket = Socket::connect(&edge).await;
@@ -115,8 +121,56 @@ async fn half_open_handshakes_yield_to_those_who_go_on() {
 }
 
 #[tokio::test]
+async fn an_address_takes_places_from_itself_alone() {
+    let edge = Edge::start(&[
+        ("edge.max_pending_handshakes", "20"),
+        ("edge.max_pending_handshakes_per_address", "3"),
+        PATIENT,
+    ])
+    .await;
+    // One who is slow, from another address of this machine, before all others.
+    let mut slow = Socket::connect_from(&edge, [127, 0, 0, 2]).await;
+    slow.send("GET /ws HTTP/1.1\r\n").await;
+    edge.until("it to be there", |edge| edge.pending() == 1).await;
+    let mut greedy = Vec::new();
+    for _ in 0..40 {
+        greedy.push(Socket::connect(&edge).await);
+    }
+    edge.until("all but three to have yielded", |edge| {
+        edge.dropped("max_pending_handshakes_per_address") == 37 && edge.pending() == 4
+    })
+    .await;
+    assert_eq!(edge.dropped("max_pending_handshakes"), 0);
+    slow.send("Host: x\r\n\r\n").await;
+    assert_eq!(slow.answer().await.status, 426, "it was not cut off");
+}
+
+#[tokio::test]
+async fn an_address_has_a_tenth_of_all_places_and_a_trusted_proxy_all() {
+    for (proxies, left) in [("[]", 1), ("[\"127.0.0.0/8\"]", 10)] {
+        let edge = Edge::start(&[
+            ("edge.max_pending_handshakes", "10"),
+            ("edge.trusted_proxies", proxies),
+            PATIENT,
+        ])
+        .await;
+        let mut sockets = Vec::new();
+        for _ in 0..20 {
+            sockets.push(Socket::connect(&edge).await);
+        }
+        let dropped = |edge: &Edge| {
+            edge.dropped("max_pending_handshakes_per_address") + edge.dropped("max_pending_handshakes")
+        };
+        edge.until("the others to have yielded", |edge| {
+            edge.pending() == left && dropped(edge) == 20 - left as u64
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn refused_v1_clients_that_linger_yield_too() {
-    let edge = Edge::start(&[("edge.max_pending_handshakes", "2")]).await;
+    let edge = Edge::start(&[("edge.max_pending_handshakes", "2"), ANY_ADDRESS]).await;
     let mut lingering = Vec::new();
     for _ in 0..10 {
         lingering.push(open(&edge, "/ws", "Sec-WebSocket-Protocol: rivulet.v1\r\n").await);
@@ -130,6 +184,7 @@ async fn no_more_sockets_than_there_is_room_for() {
     let edge = Edge::start(&[
         ("edge.max_connections", "2"),
         ("edge.max_pending_handshakes", "2"),
+        ANY_ADDRESS,
     ])
     .await;
     let path = format!("/ws?token={}", token("u1"));

@@ -9,6 +9,7 @@ use rivulet_tests::{
     router::{Router, Setup},
     soon,
     token::{token, token_for, token_lasting},
+    until,
 };
 use serde_json::{Value, json};
 
@@ -271,6 +272,49 @@ async fn a_drain_tells_every_session_and_ends() {
         assert_eq!(client.closed().await.0, 1001);
     }
     router.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_drains_says_so_until_it_ends() {
+    let nats = Nats::start().await;
+    let mut router = Setup::on(&nats).set("drain.spread", "10m").start().await;
+    // Each leaves at a moment of its own within the spread; that all do within this test is out of the question.
+    let mut staying = Vec::new();
+    for _ in 0..4 {
+        staying.push(router.v1("ada").ready().await);
+    }
+    assert_eq!(router.admin_page("/health/ready").await, "ready");
+    router.begin_end();
+    until("readiness to end", async || {
+        router.get("/health/ready").await.0 == 503
+    })
+    .await;
+    let (_, problem) = router.get("/health/ready").await;
+    let admin: Value = serde_json::from_str(&router.admin_page("/health/ready").await).unwrap();
+    for problem in [&problem, &admin] {
+        assert_eq!(problem["status"], 503);
+        assert!(
+            problem["detail"].as_str().unwrap().contains("draining"),
+            "{problem}"
+        );
+    }
+    let health: Value = serde_json::from_str(&router.admin_page("/health").await).unwrap();
+    assert_eq!(health["status"], "draining");
+    let page = reqwest::get(format!("http://{}/health/live", router.address)).await;
+    assert_eq!(page.unwrap().status(), 200, "it lives all the same");
+
+    assert_eq!(router.plain("eve").attempt().await.err().unwrap().status, 503);
+    let mut late = router.v1("eve").open().await;
+    assert_eq!(late.expect("error").await["data"]["code"], "UNAVAILABLE");
+    assert_eq!(late.closed().await.0, 1013);
+
+    let (address, admin) = (router.address, router.admin);
+    drop(staying);
+    router.end().await.unwrap();
+    for port in [address, admin] {
+        let end = tokio::net::TcpStream::connect(port).await;
+        assert!(end.is_err(), "{port} is still open");
+    }
 }
 
 #[tokio::test]
