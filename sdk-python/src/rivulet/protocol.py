@@ -7,9 +7,10 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, NotRequired, TypedDict, TypeGuard, TypeVar
+from typing import Any, Literal, NotRequired, TypedDict, TypeGuard, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from rivulet._generated import SERVER_FRAMES, ClientFrame, Event, ServerFrame
 from rivulet.errors import InvalidPattern, RivuletError
@@ -58,9 +59,9 @@ def decode(text: str) -> list[Received]:
     Never raises: what can't be read stands in its place as `Rejected`, and takes nothing else with it.
     """
     try:
-        frame = json.loads(text, parse_constant=_refuse_constant)
-    # Too deep, and a number of more digits than Python takes, are no JSON either for all that can be done.
-    except (ValueError, RecursionError):
+        # Unlike `json` it refuses NaN and halves of surrogate pairs and bounds the depth, as the router does.
+        frame = from_json(text.encode(), allow_inf_nan=False)
+    except ValueError:
         return [_rejected("INVALID_JSON", "not JSON")]
     return [_received(item) for item in frame] if isinstance(frame, list) else [_received(frame)]
 
@@ -139,10 +140,6 @@ def _rejected(
     code: Literal["INVALID_JSON", "INVALID_MESSAGE"], message: str, field: str | None = None
 ) -> Rejected:
     return Rejected(RivuletError(code, message, field))
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _model_as_json(value: Any) -> Any:
