@@ -36,6 +36,10 @@ class Count(unittest.TestCase):
         self.assertEqual(runner.count("Ran 5 tests in 0.1s\n\nOK (skipped=2)\n", 0), (3, 0, 2))
         self.assertEqual(runner.count("Ran 5 tests in 0.1s\n\nFAILED (failures=1, errors=1)\n", 1), (3, 2, 0))
 
+    def test_node(self):
+        text = "ok 1 - a\n# tests 6\n# suites 0\n# pass 3\n# fail 1\n# cancelled 1\n# skipped 1\n# todo 0\n"
+        self.assertEqual(runner.count(text, 1), (3, 2, 1))
+
     def test_plain_closing_line(self):
         self.assertEqual(runner.count("12 passed, 0 failed\n", 0), (12, 0, 0))
         self.assertEqual(runner.count("12 passed, 0 failed, 3 skipped\n", 0), (12, 0, 3))

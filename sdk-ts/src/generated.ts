@@ -300,6 +300,25 @@ export type EventFrame<Map = EventMap> = {
     data: Map[Type];
   };
 }[keyof Map & string];
+
+/** Every event type that this version knows. */
+export const EVENT_TYPES = [
+  'blob.created',
+  'blob.updated',
+  'blob.deleted',
+  'blob.derived',
+  'processor.status',
+  'processor.completed',
+  'processor.failed',
+  'book.created',
+  'book.updated',
+  'book.deleted',
+  'conversation.message',
+  'conversation.read',
+  'conversation.typing',
+  'conversation.created',
+  'conversation.deleted',
+] as const satisfies readonly (keyof EventMap)[];
 /** What a client says, commands aside. */
 export type ClientFrame =
   | {
@@ -516,6 +535,22 @@ export type ServerFrame =
     data: Draining;
     id?: string;
   };
+
+/** The types of all frames of the router, events aside. */
+export const SERVER_FRAMES = [
+  'connected',
+  'subscribed',
+  'unsubscribed',
+  'resumed',
+  'reply',
+  'error',
+  'pong',
+  'heartbeat',
+  'token_refreshed',
+  'token_expiring',
+  'gap',
+  'draining',
+] as const satisfies readonly ServerFrame['type'][];
 
 /** The router's own error codes; a backend may bring others. */
 export type ErrorCode =

@@ -1,4 +1,4 @@
-//! TypeScript types of everything on the wire: no runtime but the tables of codes.
+//! TypeScript types of everything on the wire: no runtime but the lists of names and the tables of codes.
 
 use serde_json::{Map, Value};
 
@@ -7,7 +7,7 @@ use crate::{
     catalog::{Catalog, schema_of},
     close::CloseCode,
     error::ErrorCode,
-    message::{ClientMessage, ServerMessage},
+    message::{ClientMessage, SERVER_FRAMES, ServerMessage},
 };
 
 pub(super) fn file(catalog: &Catalog) -> GeneratedFile {
@@ -39,17 +39,48 @@ pub(super) fn file(catalog: &Catalog) -> GeneratedFile {
          data: Map[Type];\n  };\n}[keyof Map & string];\n",
     );
 
+    names(
+        &mut out,
+        "Every event type that this version knows.",
+        "EVENT_TYPES",
+        "readonly (keyof EventMap)[]",
+        catalog.events().iter().map(|event| event.event_type.as_str()),
+    );
     for (name, schema, answers) in [
         ("ClientFrame", schema_of::<ClientMessage>(), false),
         ("ServerFrame", schema_of::<ServerMessage>(), true),
     ] {
         frames(&mut out, name, schema, answers);
     }
+    names(
+        &mut out,
+        "The types of all frames of the router, events aside.",
+        "SERVER_FRAMES",
+        "readonly ServerFrame['type'][]",
+        SERVER_FRAMES,
+    );
     codes(&mut out);
     GeneratedFile {
         path: "sdk-ts/src/generated.ts".into(),
         text: out,
     }
+}
+
+/// A list that is there at runtime too, of a type that holds it to the types above.
+fn names<'a>(
+    out: &mut String,
+    description: &str,
+    name: &str,
+    of: &str,
+    values: impl IntoIterator<Item = &'a str>,
+) {
+    out.push('\n');
+    comment(out, "", Some(description));
+    out.push_str(&format!("export const {name} = [\n"));
+    for value in values {
+        out.push_str(&format!("  {},\n", literal(&Value::from(value))));
+    }
+    out.push_str(&format!("] as const satisfies {of};\n"));
 }
 
 /// A union of frames, and the definitions that they need.

@@ -1,0 +1,93 @@
+"""What the vectors can't say: values that JSON has no text for, and what is left of a frame that was read."""
+
+import json
+import unittest
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from rivulet import (
+    BlobCreatedEvent,
+    BookCreated,
+    BookCreatedEvent,
+    CreateBlob,
+    InvalidUserId,
+    Pattern,
+    Rejected,
+    RivuletError,
+    decode,
+    encode,
+    escape_user_id,
+    unescape_user_id,
+)
+
+CREATED = (
+    '{"type":"blob.created","data":{"blob_id":"b","user_id":"u","processor_id":"p","schema_id":"s",'
+    '"preview":"","created_at":"TIME"}}'
+)
+
+
+class Decoding(unittest.TestCase):
+    def test_times_are_utc_and_cut_to_microseconds(self) -> None:
+        for text, expected in [
+            ("2026-01-31T12:00:00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+            ("2026-01-31T12:00:00.123456789+01:00", datetime(2026, 1, 31, 11, 0, 0, 123456, tzinfo=UTC)),
+        ]:
+            (event,) = decode(CREATED.replace("TIME", text))
+            assert isinstance(event, BlobCreatedEvent)
+            self.assertEqual(event.data.created_at, expected)
+            self.assertEqual(event.data.created_at.utcoffset(), UTC.utcoffset(None))
+
+    def test_events_are_strict_to_build_and_frozen(self) -> None:
+        (event,) = decode('{"type":"book.created","seq":7,"data":{"book_id":"b"}}')
+        assert isinstance(event, BookCreatedEvent)
+        with self.assertRaises(ValidationError):
+            event.data.book_id = "c"
+        with self.assertRaises(ValidationError):
+            BookCreated.model_validate({"book_id": 1})
+
+    def test_depth_digits_and_half_characters_raise_nothing(self) -> None:
+        deep = "[" * 100_000 + "]" * 100_000
+        for text in [
+            f'{{"type":"acme.made","data":{{"a":{deep}}}}}',
+            f'{{"type":"acme.made","data":{{"a":{"9" * 10_000}}}}}',
+            '{"type":"acme.made","data":{"a":"\ud800"}}',
+        ]:
+            (received,) = decode(text)
+            self.assertIsInstance(received, Rejected)
+
+    def test_a_rejected_frame_names_the_field_at_fault(self) -> None:
+        (received,) = decode(
+            '{"type":"gap","data":{"stream":"S@1","from_seq":1,"to_seq":-1,"reason":"evicted"}}'
+        )
+        assert isinstance(received, Rejected)
+        self.assertEqual((received.error.code, received.error.field), ("INVALID_MESSAGE", "data.to_seq"))
+
+
+class Encoding(unittest.TestCase):
+    def test_a_command_takes_a_model(self) -> None:
+        frame = encode({"type": "create_blob", "data": CreateBlob(content="c", schema_id="s")})
+        self.assertEqual(
+            json.loads(frame), {"type": "create_blob", "data": {"content": "c", "schema_id": "s"}}
+        )
+
+    def test_what_json_has_no_text_for_is_refused(self) -> None:
+        for seq in [float("nan"), float("inf"), 2**53]:
+            with self.assertRaises(RivuletError):
+                encode({"type": "resume", "stream": "S@1", "seq": seq})
+        for value in [float("nan"), object()]:
+            with self.assertRaises((TypeError, ValueError)):
+                encode({"type": "ship", "data": {"value": value}})
+
+
+class Surrogates(unittest.TestCase):
+    def test_half_of_a_pair_is_no_user_id_and_no_pattern(self) -> None:
+        for refused in [escape_user_id, unescape_user_id]:
+            with self.assertRaises(InvalidUserId):
+                refused("\ud800")
+        with self.assertRaises(RivuletError):
+            Pattern("\ud800")
+
+
+if __name__ == "__main__":
+    unittest.main()
