@@ -487,7 +487,7 @@ class Gap(Model):
     reason: GapReason
     """Why."""
 
-GapReason = Literal["evicted", "epoch_changed", "future_seq", "interrupted"] | str
+GapReason = Literal["evicted", "epoch_changed", "future_seq"] | str
 """Why a range of the stream is out of reach."""
 
 
