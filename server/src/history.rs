@@ -195,7 +195,8 @@ impl Span {
 pub struct Segment {
     /// The events in it.
     pub span: Span,
-    /// What the stream had already removed when it was read, in order: after the one sequence, up to the other.
+    /// What the stream had already removed when it was read, in order: after the one sequence, up to the other. The
+    /// last may reach beyond the span.
     pub lost: Vec<(u64, u64)>,
 }
 

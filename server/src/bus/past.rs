@@ -5,13 +5,17 @@
 //! same replica, or the stream's leader says that nothing is left in it. What the stream removed while it was
 //! read is found by asking for its first sequence *after* the read.
 //!
+//! A batch may go on where part of it was lost: the connection breaks, comes back at once, perhaps at another
+//! server, and the rest of the answers finds it there. So each answer names the one before it, and a batch ends
+//! where that one did not come.
+//!
 //! A message whose headers are not UTF-8 makes the client library drop the connection, at every attempt. Where
 //! reading at one sequence broke the connection twice, that message is asked of the leader by itself, in an
 //! answer that holds it in base64.
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, StatusCode};
+use async_nats::{HeaderMap, Message, StatusCode, header::NATS_LAST_SEQUENCE};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -56,6 +60,8 @@ pub(super) struct Chunk {
     pub(super) up_to: u64,
     /// What the stream had removed when it was read: after the one sequence, up to the other.
     pub(super) lost: Vec<(u64, u64)>,
+    /// The first sequence that the stream still had then.
+    pub(super) first: u64,
 }
 
 /// Why nothing was read.
@@ -72,7 +78,7 @@ pub(super) enum PastFault {
 enum End {
     /// The server said so, or the message at the end of the range came.
     Whole,
-    /// The connection broke.
+    /// The connection broke, and answers are lost.
     Broken,
     /// Nothing more came.
     Silent,
@@ -105,6 +111,7 @@ impl Past {
             messages,
             up_to,
             lost,
+            first: head.first,
         })
     }
 
@@ -205,9 +212,12 @@ impl Past {
                 // The end of the batch, or nothing at all.
                 Some(_) => return Ok((messages, End::Whole)),
             }
+            let last = messages.last().and_then(Arrived::seq);
+            if !follows(&answer, last) {
+                return Ok((messages, End::Broken));
+            }
             let message = Arrived::stored(&self.stream, answer);
-            let last = messages.last().and_then(Arrived::seq).unwrap_or(first - 1);
-            if message.seq() <= Some(last) {
+            if message.seq() <= Some(last.unwrap_or(first - 1)) {
                 return Err(failed("the stream answers out of order".to_owned()));
             }
             messages.push(message);
@@ -266,6 +276,14 @@ impl Past {
             Err(_) => Err(PastFault::Passing("the connection does not come back".to_owned())),
         }
     }
+}
+
+/// Whether an answer of a batch is the next one after the message at `last`, or the first.
+fn follows(answer: &Message, last: Option<u64>) -> bool {
+    let headers = answer.headers.as_ref();
+    // The server's own is the last of the name; of the first answer it is 0.
+    let before = headers.and_then(|headers| headers.get_last(NATS_LAST_SEQUENCE));
+    before.is_some_and(|before| before.as_str().parse() == Ok(last.unwrap_or(0)))
 }
 
 /// A message as the leader's answer holds it.
@@ -367,6 +385,33 @@ mod tests {
         assert_eq!(lost(1, 12, &read, 20), [(1, 3), (5, 8), (9, 12)]);
         assert_eq!(lost(1, 5, &[], 20), [(1, 5)]);
         assert_eq!(lost(1, 5, &[], 2), []);
+    }
+
+    #[test]
+    fn a_batch_that_goes_on_where_part_of_it_was_lost_ends_there() {
+        let answer = |before: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for before in before {
+                headers.append(NATS_LAST_SEQUENCE, *before);
+            }
+            Message {
+                subject: "_INBOX.a".into(),
+                reply: None,
+                payload: Bytes::new(),
+                headers: Some(headers),
+                status: None,
+                description: None,
+                length: 0,
+            }
+        };
+        assert!(follows(&answer(&["0"]), None));
+        assert!(follows(&answer(&["41"]), Some(41)));
+        // What a publisher wrote stands before what the server did.
+        assert!(follows(&answer(&["7", "41"]), Some(41)));
+        assert!(!follows(&answer(&["41", "7"]), Some(41)));
+        assert!(!follows(&answer(&["43"]), Some(41)));
+        assert!(!follows(&answer(&["41"]), None));
+        assert!(!follows(&answer(&[]), Some(41)));
     }
 
     #[test]

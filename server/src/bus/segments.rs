@@ -206,7 +206,13 @@ impl Inner {
         let begun = Instant::now();
         let end = to.min(after + MESSAGES as u64);
         match self.past.read(epoch, after, end).await {
-            Ok(chunk) => {
+            Ok(mut chunk) => {
+                if let Some((_, lost)) = chunk.lost.last_mut()
+                    && *lost == chunk.up_to
+                {
+                    // One gap up to what is left, not one in each segment.
+                    *lost = chunk.first.saturating_sub(1).clamp(*lost, to.max(*lost));
+                }
                 self.metrics.history.segments.inc();
                 let segment = self.segment(after, chunk);
                 debug!(
