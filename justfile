@@ -56,6 +56,13 @@ bench *arguments: (_need "rust" "python" "nats")
     cargo build --locked --release --package rivulet --bin rivulet
     cargo run --locked --release --package rivulet-tests --bin bench -- "$@"
 
+# Everything that can fail, on purpose, and what it costs; `./just chaos --list` names the scenarios
+[group('measure it')]
+[no-exit-message]
+chaos *arguments: (_need "rust" "python" "nats")
+    cargo build --locked --release --package rivulet --bin rivulet --package rivulet-tests --bins
+    target/release/chaos "$@"
+
 # Fuzz one target (`./just fuzz pattern -max_total_time=300`), or each for a minute, or for so many seconds (`./just fuzz 600`)
 [group('measure it')]
 [no-exit-message]

@@ -115,6 +115,19 @@ pub async fn run(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    run_through(config, listeners, |sink| sink, shutdown).await
+}
+
+/// [`run`] with something between the bus and the router, which `wrap` puts there: how a test plants a fault.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_through(
+    config: Config,
+    listeners: Listeners,
+    wrap: impl FnOnce(Arc<dyn bus::Sink>) -> Arc<dyn bus::Sink>,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let catalog = Arc::new(Catalog::builtin());
     let validator = Arc::new(Validator::new(&catalog));
     let metrics = Arc::new(Metrics::new(
@@ -151,7 +164,7 @@ pub async fn run(
     let (bus, opening) = Bus::start(
         &config,
         Arc::new(check),
-        Arc::clone(&router) as Arc<dyn bus::Sink>,
+        wrap(Arc::clone(&router) as Arc<dyn bus::Sink>),
         keeping,
         Arc::clone(&metrics),
     )

@@ -3,6 +3,7 @@
 //! Every part takes port 0 and its own temporary directory, and ends when it is dropped. Nothing waits for a
 //! time to pass: what is awaited is the thing itself, with [`PATIENCE`] as the point at which a test gives up.
 
+pub mod chaos;
 pub mod client;
 pub mod nats;
 pub mod publish;

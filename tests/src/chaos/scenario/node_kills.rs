@@ -1,0 +1,44 @@
+//! R3: a node is killed, and its clients go to the others.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use rand::RngExt;
+
+use crate::chaos::{
+    outcome::Outcome,
+    stage::{CONNECTING, Options, Stage},
+};
+
+const NODES: usize = 3;
+const CLIENTS: usize = 500;
+const KILLS: u64 = 10;
+const RATE: u32 = 200;
+
+pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
+    let mut stage = Stage::set(options, NODES, &[]).await?;
+    let doors = stage.doors();
+    let clients = stage.planned_clients(CLIENTS);
+    stage.gather(clients, &doors).await?;
+    stage.publish(RATE);
+    let mut back = Histogram::<u64>::new(3)?;
+    for _ in 0..stage.planned_faults(KILLS) {
+        stage.more(u64::from(RATE)).await;
+        let victim = stage.random.random_range(0..NODES);
+        let before = stage.crowd.census().connects();
+        stage.nodes[victim].process().kill();
+        stage.fault();
+        // Those of the dead node see it at once: its sockets are reset.
+        let moved = stage.crowd.moved(before, CONNECTING).await?;
+        back.record(moved.as_millis() as u64)?;
+        stage.pass(0..1_000).await;
+        stage.nodes[victim].restart().await?;
+    }
+    stage.more(u64::from(RATE)).await;
+    stage.figures.push((
+        "all back at the latest in",
+        format!("{:.1} s", Duration::from_millis(back.max()).as_secs_f64()),
+    ));
+    let (outcome, _) = stage.end("r3").await?;
+    Ok(outcome)
+}
