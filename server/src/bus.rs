@@ -4,7 +4,7 @@
 //! settings it has, [`feed`] brings its messages in order, [`source`] reads what each says, and the [`Sink`] takes
 //! it. [`continuity`] is the account of what is missing, [`past`] reads it back, [`segments`] does so for sessions
 //! that resume, [`rejected`] takes what breaks a rule. The way out: [`commands`] asks backends, with [`memory`] of
-//! what was asked. Around them: [`local_server`] where NATS is ours to start, [`permissions`] for whoever configures
+//! what was asked, and [`seats`] asks other nodes. Around them: [`local_server`] where NATS is ours to start, [`permissions`] for whoever configures
 //! NATS, [`publish`] for the command line.
 
 mod arrived;
@@ -20,6 +20,7 @@ mod past;
 mod permissions;
 mod publish;
 mod rejected;
+mod seats;
 mod segments;
 pub mod source;
 mod stream;
@@ -60,6 +61,7 @@ use crate::{
     config::Config,
     event::Event,
     history::Archive,
+    limits::seats::Seats,
     metrics::Metrics,
     router::{Keeping, Router},
 };
@@ -242,6 +244,7 @@ pub struct Bus {
     feed: watch::Receiver<FeedState>,
     archive: Arc<OnceLock<Segments>>,
     asker: Asker,
+    metrics: Arc<Metrics>,
     task: JoinHandle<()>,
     server: Option<LocalServer>,
 }
@@ -265,7 +268,8 @@ impl Bus {
     ) -> Result<(Self, Opening), BusError> {
         let live = format!("{}.>", config.stream.republish_prefix);
         let rejected = format!("{}.>", rejected::PREFIX);
-        let own = ["command.*", live.as_str(), rejected.as_str()];
+        let seats = format!("{}.>", seats::PREFIX);
+        let own = ["command.*", live.as_str(), rejected.as_str(), seats.as_str()];
         let sources = Sources::new(&config.sources, config.sessions.max_event_bytes, &own)?;
         let (server, endpoint) = if config.nats.urls.is_empty() {
             let binary = config.nats.server_binary.as_deref();
@@ -286,7 +290,7 @@ impl Bus {
             check,
             sink,
             keeping,
-            metrics,
+            metrics: Arc::clone(&metrics),
             state,
             line,
             archive: Arc::clone(&archive),
@@ -306,6 +310,7 @@ impl Bus {
             feed,
             archive,
             asker: Asker::new(lines),
+            metrics,
             task,
             server,
         };
@@ -330,6 +335,11 @@ impl Bus {
     /// stream, there is nothing.
     pub fn archive(&self) -> Arc<dyn Archive> {
         Arc::new(segments::Opening(Arc::clone(&self.archive)))
+    }
+
+    /// Counts seats over all nodes, for as long as it is polled and NATS can be reached.
+    pub fn share_seats(&self, seats: Arc<Seats>) -> impl Future<Output = ()> + use<> {
+        seats::share(seats, self.asker.clone(), Arc::clone(&self.metrics))
     }
 
     /// Waits for commands in flight, as long as `grace`; then ends the feed and a nats-server of our own.
@@ -369,6 +379,7 @@ impl Parts {
         let config = &self.config;
         let link = Link::connect(&self.endpoint, Purpose::Feed, Some(Arc::clone(&self.metrics))).await?;
         let requests = Link::connect(&self.endpoint, Purpose::Requests, None).await?;
+        seats::rehearse(&requests).await?;
         let durable = self.sources.subjects(true);
         let stream = if durable.is_empty() {
             info!("no source is durable: events come at most once");

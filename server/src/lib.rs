@@ -35,6 +35,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 
 use anyhow::Context as _;
@@ -186,6 +187,9 @@ pub async fn run_through(
         shutdown: draining.clone(),
     });
     let counted = |limit: usize| if config.dev { 0 } else { limit };
+    let seats = Seats::new(config.sessions.heartbeat, Instant::now(), SystemTime::now());
+    // Until the drain: sessions that are told to leave hold nobody's seat.
+    let mut sharing = Box::pin(bus.share_seats(Arc::clone(&seats)));
     let door = Arc::new(Door {
         addresses: Addresses::new(AddressLimits {
             connections: counted(config.limits.connections_per_address),
@@ -195,7 +199,7 @@ pub async fn run_through(
                 config.limits.handshakes_per_address
             },
         }),
-        seats: Seats::new(config.sessions.heartbeat, Instant::now()),
+        seats: Arc::clone(&seats),
         feed: bus.feed(),
         node,
     });
@@ -249,6 +253,7 @@ pub async fn run_through(
                     Err(error) => break Err(error),
                 },
                 () = &mut refresh => unreachable!("keys are read for ever"),
+                () = &mut sharing => unreachable!("seats are shared for ever"),
                 () = &mut shutdown => break Ok(()),
             }
         }

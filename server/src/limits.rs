@@ -3,12 +3,14 @@
 //!
 //! - [`address`]: who a connection comes from, and how much may come from there;
 //! - [`seats`]: how many sessions a user has, and which one yields;
+//! - [`fleet`]: the same over all nodes;
 //! - [`rates`]: how many messages a session may send.
 //!
-//! It reads no clock (every `now` is handed in) and knows nothing of what it limits. Counts are those of this
-//! node.
+//! It reads no clock (every `now` is handed in) and knows nothing of what it limits. Rates and counts are those of
+//! this node; only seats are shared.
 
 pub mod address;
+pub mod fleet;
 pub mod rates;
 pub mod seats;
 

@@ -52,6 +52,10 @@ pub struct Connections {
     pub refused: Labelled,
     /// Sockets that the edge dropped before a request came of them, by reason.
     pub dropped: Labelled,
+    /// Sessions that yielded their seat to one of another node, or were one too many over all nodes.
+    pub yielded: Counter,
+    /// Sessions that began while other nodes could not be asked about their user's seats.
+    pub unasked: Counter,
     /// How long sessions lasted.
     pub duration: Histogram,
 }
@@ -227,6 +231,14 @@ impl Metrics {
                 "sockets_dropped",
                 "reason",
                 "Sockets dropped before a request came of them",
+            ),
+            yielded: build.counter(
+                "seats_yielded",
+                "Sessions that yielded to one of another node, or were one too many over all nodes",
+            ),
+            unasked: build.counter(
+                "seats_unasked",
+                "Sessions that began while other nodes could not be asked about their user's seats",
             ),
             duration: build.histogram(
                 "connection_duration_seconds",

@@ -59,6 +59,14 @@ impl Asker {
     }
 }
 
+impl Asker {
+    /// The connection, once there is one; `None` if there never will be.
+    pub(super) async fn link(mut self) -> Option<Link> {
+        let line = self.line.wait_for(Option::is_some).await.ok()?;
+        line.as_ref().map(|line| line.link.clone())
+    }
+}
+
 impl Backend for Asker {
     fn ask(&self, command: Command) -> BoxFuture<'static, Outcome> {
         let asker = self.clone();

@@ -6,7 +6,7 @@ use super::{
     connect::{INBOX_PREFIX, api},
     filter,
     memory::BUCKET,
-    rejected,
+    rejected, seats,
 };
 use crate::config::Config;
 
@@ -25,11 +25,13 @@ pub fn permissions(config: &Config) -> String {
                 .map(|source| source.subject.as_str()),
         )
     };
+    let seats = format!("{}.>", seats::PREFIX);
     let bucket = format!("KV_{BUCKET}");
 
     let mut publish = vec![
         ("command.*".to_owned(), "commands of clients"),
         (format!("{}.>", rejected::PREFIX), "rejected events"),
+        (seats.clone(), "to count seats over all nodes"),
         (format!("{api}.STREAM.INFO.{stream}"), "where the stream stands"),
     ];
     if !sources(true).is_empty() {
@@ -85,7 +87,10 @@ pub fn permissions(config: &Config) -> String {
             ));
         }
     }
-    let mut subscribe = vec![(format!("{INBOX_PREFIX}.>"), "answers")];
+    let mut subscribe = vec![
+        (format!("{INBOX_PREFIX}.>"), "answers"),
+        (seats.clone(), "to count seats over all nodes"),
+    ];
     if !sources(true).is_empty() {
         subscribe.push((live.clone(), "durable events"));
         for subject in sources(true) {
@@ -98,7 +103,8 @@ pub fn permissions(config: &Config) -> String {
 
     let mut text = format!(
         "# The least permissions of a Rivulet router, for its user in nats-server's configuration.\n\
-         # Nobody at all but the server may publish on `{live}`: deny it to every other user.\n\
+         # Nobody at all but the server may publish on `{live}`, and nobody but routers on `{seats}`: deny it to\n\
+         # every other user.\n\
          permissions {{\n"
     );
     list(&mut text, "publish", &publish);

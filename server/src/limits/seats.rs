@@ -4,17 +4,28 @@
 //! plain session would reconnect at once and evict the next, for ever; a `rivulet.v1` newcomer takes the seat
 //! of the user's oldest `rivulet.v1` session, as an SDK that is told so stays away.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rivulet_protocol::{close::CloseCode, subject::UserId};
-use tokio::time::Instant;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::fleet::{Known, Place};
+
+/// How many sessions may wait for the task that asks other nodes about them. It only takes them over.
+const ARRIVALS: usize = 16_384;
 
 /// What a client is able to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ClientKind {
     /// It asked for no subprotocol: one JSON object a frame, and it reconnects whatever it is told.
     Plain,
@@ -49,23 +60,110 @@ pub struct Newcomer<'a> {
     pub devices: usize,
 }
 
-/// The seats of all users.
+/// A session that was seated: other nodes may have sessions of its user too.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The user.
+    pub user: UserId,
+    /// Which session.
+    pub place: Place,
+    /// The socket's owner, where the client names one.
+    pub device: Option<Box<str>>,
+    /// The most sessions of the user; 0: any number.
+    pub devices: usize,
+}
+
+/// The seats of all users on this node.
 pub struct Seats {
     /// For how long a live session may be silent.
     patience: Duration,
     origin: Instant,
+    /// The origin, in milliseconds since 1970.
+    origin_unix: u64,
+    /// A name for this node that no other has.
+    node: Box<str>,
+    arrivals: OnceLock<mpsc::Sender<Arrival>>,
     taken: Mutex<Taken>,
 }
 
 impl Seats {
     /// No seat is taken. A session that was silent for 1.5 × `heartbeat` has missed a whole one, however the
     /// network delayed the one before.
-    pub fn new(heartbeat: Duration, now: Instant) -> Arc<Self> {
+    /// The time is handed in twice: by the clock that only rises, and by the one that nodes share.
+    pub fn new(heartbeat: Duration, now: Instant, shared_now: SystemTime) -> Arc<Self> {
+        let origin_unix = shared_now.duration_since(UNIX_EPOCH).unwrap_or_default();
         Arc::new(Self {
             patience: heartbeat * 3 / 2,
             origin: now,
+            origin_unix: origin_unix.as_millis() as u64,
+            node: format!("{:016x}", rand::random::<u64>()).into(),
+            arrivals: OnceLock::new(),
             taken: Mutex::default(),
         })
+    }
+
+    /// The name of this node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Every session seated from now on that may have to share seats with sessions of other nodes; at most 16,384
+    /// wait, and more are not told. `None` for anyone but the first who asks.
+    pub fn arrivals(&self) -> Option<mpsc::Receiver<Arrival>> {
+        let (sender, arrivals) = mpsc::channel(ARRIVALS);
+        self.arrivals.set(sender).ok().map(|()| arrivals)
+    }
+
+    /// The user's sessions on this node.
+    pub fn of_user(&self, user: &UserId, now: Instant) -> Vec<Known> {
+        let since_origin = self.since_origin(now);
+        let taken = self.lock();
+        let sessions = taken.users.get(user).into_iter().flatten();
+        let known = |session: &Session| Known {
+            place: self.place(session),
+            kind: session.kind,
+            silent: self.is_silent(session, since_origin),
+        };
+        sessions.map(known).collect()
+    }
+
+    /// Has the user's sessions of this device yield that were seated before `newcomer`, which is on another node.
+    /// Says how many.
+    pub fn replace(&self, user: &UserId, device: &str, newcomer: &Place) -> usize {
+        let same =
+            |session: &Session| session.device.as_deref() == Some(device) && self.place(session) < *newcomer;
+        self.yield_where(user, REPLACED, same)
+    }
+
+    /// Has a session yield to one on another node. Says whether it was there.
+    pub fn yield_one(&self, user: &UserId, id: u64) -> bool {
+        let reason = CloseCode::TooManyConnections.reason();
+        self.yield_where(user, reason, |session| session.id == id) > 0
+    }
+
+    fn yield_where(&self, user: &UserId, reason: &'static str, yields: impl Fn(&Session) -> bool) -> usize {
+        let mut taken = self.lock();
+        let Some(sessions) = taken.users.get_mut(user) else {
+            return 0;
+        };
+        let yielding: Vec<Session> = sessions.extract_if(.., |session| yields(session)).collect();
+        if sessions.is_empty() {
+            taken.users.remove(user);
+        }
+        drop(taken);
+        // Told without the lock, as what they do about it is not known here.
+        for session in &yielding {
+            session.holder.evict(reason);
+        }
+        yielding.len()
+    }
+
+    fn place(&self, session: &Session) -> Place {
+        Place {
+            since: self.origin_unix + session.since,
+            node: self.node.clone(),
+            id: session.id,
+        }
     }
 
     /// Takes a seat, where needed from another session of the user, which is told through the [`Eviction`] of
@@ -101,13 +199,17 @@ impl Seats {
 
         let seat = seated.then(|| {
             *last_id += 1;
-            let holder = Arc::new(Holder::heard_at(self.since_origin(now)));
-            sessions.push(Session {
+            let since = self.since_origin(now);
+            let holder = Arc::new(Holder::heard_at(since));
+            let session = Session {
                 id: *last_id,
+                since,
                 kind: newcomer.kind,
                 device: newcomer.device.map(Into::into),
                 holder: Arc::clone(&holder),
-            });
+            };
+            self.tell(&newcomer, &session);
+            sessions.push(session);
             Seat {
                 seats: Arc::clone(self),
                 user: newcomer.user.clone(),
@@ -133,13 +235,32 @@ impl Seats {
         self.lock().users.len()
     }
 
+    fn tell(&self, newcomer: &Newcomer<'_>, session: &Session) {
+        let Some(arrivals) = self.arrivals.get() else {
+            return;
+        };
+        if newcomer.devices == 0 && newcomer.device.is_none() {
+            return;
+        }
+        // Where no more can wait, it stays: whoever can't be counted is let in.
+        let _ = arrivals.try_send(Arrival {
+            user: newcomer.user.clone(),
+            place: self.place(session),
+            device: session.device.clone(),
+            devices: newcomer.devices,
+        });
+    }
+
     fn most_silent(&self, sessions: &[Session], now: Instant) -> Option<usize> {
         let now = self.since_origin(now);
-        let patience = self.patience.as_millis() as u64;
-        let silence = |session: &Session| now.saturating_sub(session.holder.heard.load(Ordering::Relaxed));
         (0..sessions.len())
-            .filter(|index| silence(&sessions[*index]) >= patience)
-            .max_by_key(|index| silence(&sessions[*index]))
+            .filter(|index| self.is_silent(&sessions[*index], now))
+            .min_by_key(|index| sessions[*index].holder.heard.load(Ordering::Relaxed))
+    }
+
+    fn is_silent(&self, session: &Session, since_origin: u64) -> bool {
+        let heard = session.holder.heard.load(Ordering::Relaxed);
+        u128::from(since_origin.saturating_sub(heard)) >= self.patience.as_millis()
     }
 
     /// In milliseconds.
@@ -225,6 +346,8 @@ struct Taken {
 /// What is known of one session: in no order, as the ids tell the age.
 struct Session {
     id: u64,
+    /// When it was seated, in milliseconds since the seats' origin.
+    since: u64,
     kind: ClientKind,
     device: Option<Box<str>>,
     holder: Arc<Holder>,
@@ -300,7 +423,7 @@ mod tests {
         fn new() -> Self {
             let start = Instant::now();
             Self {
-                seats: Seats::new(HEARTBEAT, start),
+                seats: Seats::new(HEARTBEAT, start, SystemTime::now()),
                 start,
             }
         }

@@ -4,7 +4,7 @@ use std::future::{pending, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use jsonwebtoken::{EncodingKey, Header};
@@ -104,7 +104,7 @@ impl Edge {
                 connections: config.limits.connections_per_address,
                 handshakes_per_second: config.limits.handshakes_per_address,
             }),
-            seats: Seats::new(config.sessions.heartbeat, Instant::now()),
+            seats: Seats::new(config.sessions.heartbeat, Instant::now(), SystemTime::now()),
             feed: fed,
             node,
         });

@@ -9,6 +9,7 @@ mod ownership;
 mod refusals;
 mod resume;
 mod routing;
+mod seats;
 mod sessions;
 mod slow_consumer;
 mod sources;
