@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use rivulet_protocol::message::Gap;
 use tokio::{
     sync::{oneshot, watch},
@@ -41,7 +41,7 @@ use tracing::{info, warn};
 
 use self::{
     commands::{Asker, Line},
-    connect::{Endpoint, Link, Purpose},
+    connect::{Echo, Endpoint, Link, NODES, Purpose},
     feed::Feed,
     local_server::LocalServer,
     memory::Memory,
@@ -268,8 +268,8 @@ impl Bus {
     ) -> Result<(Self, Opening), BusError> {
         let live = format!("{}.>", config.stream.republish_prefix);
         let rejected = format!("{}.>", rejected::PREFIX);
-        let seats = format!("{}.>", seats::PREFIX);
-        let own = ["command.*", live.as_str(), rejected.as_str(), seats.as_str()];
+        let nodes = format!("{NODES}.>");
+        let own = ["command.*", live.as_str(), rejected.as_str(), nodes.as_str()];
         let sources = Sources::new(&config.sources, config.sessions.max_event_bytes, &own)?;
         let (server, endpoint) = if config.nats.urls.is_empty() {
             let binary = config.nats.server_binary.as_deref();
@@ -379,7 +379,7 @@ impl Parts {
         let config = &self.config;
         let link = Link::connect(&self.endpoint, Purpose::Feed, Some(Arc::clone(&self.metrics))).await?;
         let requests = Link::connect(&self.endpoint, Purpose::Requests, None).await?;
-        seats::rehearse(&requests).await?;
+        let mut echoes = vec![requests.echo().await?];
         let durable = self.sources.subjects(true);
         let stream = if durable.is_empty() {
             info!("no source is durable: events come at most once");
@@ -409,6 +409,7 @@ impl Parts {
         let stream = match stream {
             Some(stream) => {
                 let link = Link::connect(&self.endpoint, Purpose::Past, None).await?;
+                echoes.push(link.echo().await?);
                 let past = Past::new(link, stream.name.clone(), stream.direct);
                 let _ = self.archive.set(Segments::new(
                     past.clone(),
@@ -434,8 +435,13 @@ impl Parts {
         let (feed, messages) = Feed::open(parts, &name, stream).await?;
         let line = self.line;
         Ok(async move {
+            let watched = join_all(echoes.into_iter().map(Echo::watch));
             // The outlet goes with the feed, and then the other has nothing left to do.
-            tokio::join!(feed.run(messages), publish_rejected);
+            let at_work = async { tokio::join!(feed.run(messages), publish_rejected) };
+            tokio::select! {
+                _ = at_work => {}
+                _ = watched => {}
+            }
             // Kept until here: commands wait for it.
             drop(line);
         })

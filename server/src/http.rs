@@ -35,6 +35,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep, timeout},
 };
@@ -54,8 +55,8 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The most that the admin port serves at a time.
 const ADMIN_CONNECTIONS: usize = 64;
-/// How often addresses are forgotten that left nothing to count.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often addresses are forgotten that left nothing to count, and those that remain are counted.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What the pages are made from.
 #[derive(Debug)]
@@ -100,7 +101,9 @@ pub async fn serve_clients(
     opened: Arc<AtomicBool>,
 ) {
     let metrics = Arc::clone(&door.node.metrics);
-    let addresses = Arc::clone(&door.addresses);
+    let counted = Arc::clone(&door.node.metrics);
+    let counted = &counted.connections;
+    let (addresses, seats) = (Arc::clone(&door.addresses), Arc::clone(&door.seats));
     let edge = Arc::new(Edge {
         feed: door.feed.clone(),
         deflate: door.node.sessions.compression,
@@ -123,6 +126,8 @@ pub async fn serve_clients(
         loop {
             sleep(SWEEP_EVERY).await;
             addresses.sweep(Instant::now());
+            counted.addresses.set(addresses.len() as i64);
+            counted.seated.set(seats.users() as i64);
         }
     };
     tokio::select! {
@@ -173,6 +178,8 @@ pub async fn serve_admin(
             metrics.history.events.set(census.past_events as i64);
             metrics.history.bytes.set(census.past_bytes as i64);
             metrics.history.sequences.set(census.past_sequences as i64);
+            let alive = Handle::current().metrics().num_alive_tasks();
+            metrics.tasks.set(alive as i64);
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], metrics.to_text())
         }

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub nats: Nats,
     /// The past that sessions resume from.
     pub history: History,
+    /// Tasks alive now.
+    pub tasks: Gauge,
     registry: Registry,
     reference: Vec<Described>,
 }
@@ -52,6 +54,10 @@ pub struct Connections {
     pub refused: Labelled,
     /// Sockets that the edge dropped before a request came of them, by reason.
     pub dropped: Labelled,
+    /// Addresses known to the limits now.
+    pub addresses: Gauge,
+    /// Users whose seats are counted now.
+    pub seated: Gauge,
     /// Sessions that yielded their seat to one of another node, or were one too many over all nodes.
     pub yielded: Counter,
     /// Sessions that began while other nodes could not be asked about their user's seats.
@@ -232,6 +238,8 @@ impl Metrics {
                 "reason",
                 "Sockets dropped before a request came of them",
             ),
+            addresses: build.gauge("limits_addresses", "Addresses known to the limits now"),
+            seated: build.gauge("limits_users", "Users whose seats are counted now"),
             yielded: build.counter(
                 "seats_yielded",
                 "Sessions that yielded to one of another node, or were one too many over all nodes",
@@ -360,6 +368,8 @@ impl Metrics {
             head_seq: build.gauge("stream_head_seq", "The stream's head as last heard"),
         };
 
+        let tasks = build.gauge("tasks", "Tasks alive now");
+
         let history = History {
             events: build.gauge("history_events", "Events of the past in memory now"),
             bytes: build.gauge("history_bytes", "About how many bytes they take"),
@@ -388,6 +398,7 @@ impl Metrics {
             commands,
             nats,
             history,
+            tasks,
             registry,
             reference,
         }

@@ -114,6 +114,11 @@ fn all_clients_at_once_cost_nothing() {
 }
 
 #[test]
+fn a_hundred_thousand_connections_leave_nothing_behind() {
+    is_green("r13", &["--faults", "100000"]);
+}
+
+#[test]
 fn poison_in_the_stream_costs_its_own_event_alone() {
     is_green("p1", &["--faults", "4", "--clients", "60"]);
 }

@@ -13,11 +13,13 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError,
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError, Subscriber,
     connection::State, jetstream, rustls,
 };
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
 use percent_encoding::percent_decode_str;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 use tracing::{debug, info, warn};
 use url::Url;
 
@@ -46,6 +48,12 @@ const MAX_REMEMBERED_REFUSALS: usize = 32;
 /// Before which subjects the router awaits answers. Within the default prefix, so that permissions written for
 /// any client do, and apart from other clients' answers for permissions written for the router.
 pub(super) const INBOX_PREFIX: &str = "_INBOX.rivulet";
+
+/// Before which subjects nodes talk to each other, and to themselves.
+pub(super) const NODES: &str = "rivulet.node";
+/// How often a connection is tried that nothing else tries, and for how long the answer is waited for.
+const ECHO_EVERY: Duration = Duration::from_secs(1);
+const ECHO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a connection is for. Events and requests have one each, so that a message which breaks the one
 /// (headers that are not UTF-8 do) leaves the other.
@@ -252,6 +260,27 @@ impl Link {
         })
     }
 
+    /// Makes it possible to try the connection from here to its server and back.
+    ///
+    /// # Errors
+    /// If NATS does not permit it.
+    pub(super) async fn echo(&self) -> Result<Echo, BusError> {
+        let subject = format!("{NODES}.echo.{:016x}", rand::random::<u64>());
+        let subscribed = self.client.subscribe(subject.clone()).await;
+        let answers = subscribed.map_err(|fault| BusError::Subscribe {
+            subject: subject.clone(),
+            fault: fault.to_string(),
+        })?;
+        let mut echo = Echo {
+            link: self.clone(),
+            subject,
+            answers,
+        };
+        // Silence is not a refusal: NATS may just have gone away.
+        let _ = self.permitted(echo.answered()).await?;
+        Ok(echo)
+    }
+
     /// Whether it stands now, as far as is known.
     pub(super) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
@@ -290,6 +319,40 @@ impl Link {
                 () = refused => {}
             }
         }
+    }
+}
+
+/// A connection that is tried now and then: a frozen server leaves its sockets open and does not answer, which the
+/// library would notice after 6 s.
+#[derive(Debug)]
+pub(super) struct Echo {
+    link: Link,
+    subject: String,
+    answers: Subscriber,
+}
+
+impl Echo {
+    /// Tries for ever, and goes to another server where this one is silent.
+    pub(super) async fn watch(mut self) {
+        loop {
+            tokio::time::sleep(ECHO_EVERY).await;
+            let connects = self.link.connects();
+            if !self.link.is_connected() || self.answered().await {
+                continue;
+            }
+            if self.link.is_connected() && self.link.connects() == connects {
+                debug!("a NATS server does not answer: trying another");
+                // Fails only when the connection is closed for good.
+                let _ = self.link.client.force_reconnect().await;
+            }
+        }
+    }
+
+    async fn answered(&mut self) -> bool {
+        // One that was late is no answer to this.
+        while self.answers.next().now_or_never().flatten().is_some() {}
+        let sent = self.link.client.publish(self.subject.clone(), Bytes::new()).await;
+        sent.is_ok() && matches!(timeout(ECHO_TIMEOUT, self.answers.next()).await, Ok(Some(_)))
     }
 }
 

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{
-    connect::{INBOX_PREFIX, api},
+    connect::{INBOX_PREFIX, NODES, api},
     filter,
     memory::BUCKET,
-    rejected, seats,
+    rejected,
 };
 use crate::config::Config;
 
@@ -25,13 +25,13 @@ pub fn permissions(config: &Config) -> String {
                 .map(|source| source.subject.as_str()),
         )
     };
-    let seats = format!("{}.>", seats::PREFIX);
+    let nodes = format!("{NODES}.>");
     let bucket = format!("KV_{BUCKET}");
 
     let mut publish = vec![
         ("command.*".to_owned(), "commands of clients"),
         (format!("{}.>", rejected::PREFIX), "rejected events"),
-        (seats.clone(), "to count seats over all nodes"),
+        (nodes.clone(), "what nodes say to each other, and to themselves"),
         (format!("{api}.STREAM.INFO.{stream}"), "where the stream stands"),
     ];
     if !sources(true).is_empty() {
@@ -89,7 +89,7 @@ pub fn permissions(config: &Config) -> String {
     }
     let mut subscribe = vec![
         (format!("{INBOX_PREFIX}.>"), "answers"),
-        (seats.clone(), "to count seats over all nodes"),
+        (nodes.clone(), "what nodes say to each other, and to themselves"),
     ];
     if !sources(true).is_empty() {
         subscribe.push((live.clone(), "durable events"));
@@ -103,7 +103,7 @@ pub fn permissions(config: &Config) -> String {
 
     let mut text = format!(
         "# The least permissions of a Rivulet router, for its user in nats-server's configuration.\n\
-         # Nobody at all but the server may publish on `{live}`, and nobody but routers on `{seats}`: deny it to\n\
+         # Nobody at all but the server may publish on `{live}`, and nobody but routers on `{nodes}`: deny it to\n\
          # every other user.\n\
          permissions {{\n"
     );

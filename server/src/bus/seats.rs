@@ -25,11 +25,14 @@ use rivulet_protocol::subject::UserId;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tracing::debug;
 
-use super::{BusError, commands::Asker, connect::Link};
+use super::{
+    commands::Asker,
+    connect::{Link, NODES},
+};
 use crate::{
     limits::{
         fleet::{Known, Place, who_yields},
@@ -38,10 +41,8 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Where nodes talk of seats.
-pub(super) const PREFIX: &str = "rivulet.seats";
 /// Where all are asked.
-const ALL: &str = "rivulet.seats.all";
+const ALL: &str = "rivulet.node.all";
 /// How long answers are waited for. Nobody waits for the decision, so it is far more than an answer takes.
 const GATHER: Duration = Duration::from_secs(1);
 /// The most newcomers for whom answers are waited for, about 500 bytes each. One more is let in.
@@ -98,35 +99,9 @@ async fn run(
     table.run(arrivals).await
 }
 
-/// Makes sure that NATS permits what [`share`] does.
-///
-/// # Errors
-/// If it does not.
-pub(super) async fn rehearse(link: &Link) -> Result<(), BusError> {
-    let subject = node_subject(&format!("{:016x}", rand::random::<u64>()));
-    let failed = |fault: String| BusError::Subscribe {
-        subject: subject.clone(),
-        fault,
-    };
-    let echo = async {
-        let client = &link.client;
-        let mut letters = client
-            .subscribe(subject.clone())
-            .await
-            .map_err(|fault| failed(fault.to_string()))?;
-        client
-            .publish(subject.clone(), "".into())
-            .await
-            .map_err(|fault| failed(fault.to_string()))?;
-        // Silence is not a refusal: NATS may just have gone away.
-        let _ = timeout(GATHER, letters.next()).await;
-        Ok(())
-    };
-    link.permitted(echo).await?
-}
-
+/// Where one node is told something.
 fn node_subject(node: &str) -> String {
-    format!("{PREFIX}.node.{node}")
+    format!("{NODES}.to.{node}")
 }
 
 struct Table {

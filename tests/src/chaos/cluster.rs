@@ -130,6 +130,20 @@ impl Cluster {
         &mut self.servers[server].process
     }
 
+    /// How many subscriptions the servers know, all together.
+    ///
+    /// # Errors
+    /// If one of them does not say.
+    pub async fn subscriptions(&self) -> anyhow::Result<u64> {
+        let mut all = 0;
+        for server in &self.servers {
+            let page = format!("http://127.0.0.1:{}/varz", server.monitor);
+            let page: Value = serde_json::from_str(&self.pages.get(page).send().await?.text().await?)?;
+            all += page["subscriptions"].as_u64().context("subscriptions")?;
+        }
+        Ok(all)
+    }
+
     /// Which server leads the stream, if one does.
     pub async fn leader(&self) -> Option<usize> {
         let leader = self.stream().await?["cluster"]["leader"].as_str()?.to_owned();

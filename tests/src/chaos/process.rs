@@ -136,6 +136,12 @@ impl Process {
         Ok(pages * rustix::param::page_size() as u64)
     }
 
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> anyhow::Result<usize> {
+        let child = self.child.as_ref().context("it was not started")?;
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", child.id()))?.count())
+    }
+
     /// The end of what it wrote.
     pub fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();

@@ -3,6 +3,7 @@
 mod beyond;
 mod calm;
 mod cuts;
+mod cycles;
 mod links;
 mod node_freezes;
 mod node_kills;
@@ -28,7 +29,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: [Scenario; 12] = [
+pub const ALL: [Scenario; 13] = [
     Scenario {
         name: "calm",
         about: "no fault at all: what the others are compared with",
@@ -78,6 +79,11 @@ pub const ALL: [Scenario; 12] = [
         name: "r11",
         about: "all clients reconnect at once",
         run: |options| Box::pin(stampede::run(options)),
+    },
+    Scenario {
+        name: "r13",
+        about: "connect and go, in every good and bad way, again and again: nothing is left behind",
+        run: |options| Box::pin(cycles::run(options)),
     },
     Scenario {
         name: "s1",
