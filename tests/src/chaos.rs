@@ -23,4 +23,6 @@ pub mod record;
 pub mod scenario;
 pub mod session;
 pub mod stage;
+pub mod stranger;
 pub mod verdict;
+pub mod vitals;

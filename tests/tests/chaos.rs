@@ -119,6 +119,11 @@ fn a_hundred_thousand_connections_leave_nothing_behind() {
 }
 
 #[test]
+fn strangers_are_put_out_and_cost_nobody_anything() {
+    is_green("h1", &["--faults", "3000"]);
+}
+
+#[test]
 fn poison_in_the_stream_costs_its_own_event_alone() {
     is_green("p1", &["--faults", "4", "--clients", "60"]);
 }

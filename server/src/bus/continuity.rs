@@ -27,7 +27,9 @@ pub(super) struct Continuity {
     verified: bool,
     /// A sequence above `last` that the stream has reached.
     behind: Option<Behind>,
-    /// Since when the leader's head is below `last`.
+    /// What `last` was when the leader was asked for its head.
+    asked: u64,
+    /// Since when the leader's head is below what had been dispatched when it was asked.
     below: Option<Instant>,
 }
 
@@ -91,6 +93,7 @@ impl Continuity {
             holes,
             verified: true,
             behind: None,
+            asked: head.last,
             below: None,
         }
     }
@@ -145,25 +148,29 @@ impl Continuity {
         }
     }
 
-    /// Takes the leader's word into account.
+    /// Notes that the leader is asked for its head now.
+    pub(super) fn asking(&mut self) {
+        self.asked = self.last;
+    }
+
+    /// Takes the leader's word into account. Of what it did not have yet when it was asked it says nothing:
+    /// messages overtake the answer all the time.
     pub(super) fn head(&mut self, head: &Head, now: Instant) -> Option<Missed> {
         if head.epoch != self.epoch {
-            let from = std::mem::replace(&mut self.last, head.last);
+            let from = self.begin_again(head);
             self.epoch = head.epoch.clone();
-            self.caught_up();
             return Some(Missed {
                 from,
                 to: head.last,
                 cause: Cause::EpochChanged,
             });
         }
-        if head.last < self.last {
+        if head.last < self.asked {
             let since = *self.below.get_or_insert(now);
             if now.duration_since(since) < DEPOSED_LEADER {
                 return None;
             }
-            let from = std::mem::replace(&mut self.last, head.last);
-            self.caught_up();
+            let from = self.begin_again(head);
             return Some(Missed {
                 from,
                 to: head.last,
@@ -171,8 +178,9 @@ impl Continuity {
             });
         }
         self.below = None;
-        if head.last == self.last {
-            self.caught_up();
+        if head.last <= self.last {
+            // A jump that was seen since is still to be read back.
+            self.verified |= self.behind.is_none();
             return None;
         }
         let (since, known, lost) = self
@@ -215,10 +223,16 @@ impl Continuity {
         }
     }
 
+    /// Goes on from the head, wherever it was before; says where that was.
+    fn begin_again(&mut self, head: &Head) -> u64 {
+        self.caught_up();
+        (self.below, self.asked) = (None, head.last);
+        std::mem::replace(&mut self.last, head.last)
+    }
+
     fn caught_up(&mut self) {
         self.verified = true;
         self.behind = None;
-        self.below = None;
     }
 }
 
@@ -325,6 +339,32 @@ mod tests {
         let shortened = missed(10, 8, Cause::StreamShortened);
         assert_eq!(stream.head(&head(1, 8), at(36)), Some(shortened));
         assert_eq!(stream.message(9, at(36)), Arrival::Next);
+    }
+
+    #[test]
+    fn messages_that_overtake_the_leaders_answer_are_no_sign_of_a_lost_end() {
+        let start = Instant::now();
+        let mut stream = Continuity::begin(&head(1, 10), Holes::Missed);
+        for second in 0..60 {
+            let now = start + Duration::from_secs(second);
+            let asked = stream.last();
+            stream.asking();
+            assert_eq!(stream.message(asked + 1, now), Arrival::Next);
+            assert_eq!(stream.message(asked + 2, now), Arrival::Next);
+            assert_eq!(stream.head(&head(1, asked + 1), now), None);
+            assert!(stream.verified());
+        }
+    }
+
+    #[test]
+    fn an_answer_from_before_a_jump_does_not_undo_it() {
+        let now = Instant::now();
+        let mut stream = Continuity::begin(&head(1, 10), Holes::Missed);
+        stream.asking();
+        assert_eq!(stream.message(12, now), Arrival::Early);
+        assert_eq!(stream.head(&head(1, 10), now), None);
+        assert!(!stream.verified());
+        assert_eq!(stream.wanted(now), Some((10, 12)));
     }
 
     #[test]

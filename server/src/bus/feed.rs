@@ -259,11 +259,12 @@ impl Feed {
                     });
                 }
             }
-            if let Some(durable) = &self.durable
+            if let Some(durable) = &mut self.durable
                 && check.is_none()
                 && now >= self.next_check
                 && self.link.is_connected()
             {
+                durable.continuity.asking();
                 check = Some(check_head(&self.link, &durable.stream.name));
                 self.next_check = now + CHECK_INTERVAL;
             }

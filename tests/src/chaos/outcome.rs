@@ -51,7 +51,9 @@ impl Outcome {
         if tally.expected == 0 {
             complaints.push("nothing was expected: the run shows nothing".to_owned());
         }
-        complaints.extend(self.finding.iter().map(|finding| format!("the first: {finding}")));
+        if !complaints.is_empty() {
+            complaints.extend(self.finding.iter().map(|finding| format!("the first: {finding}")));
+        }
         complaints.extend(self.problems.iter().cloned());
         complaints
     }

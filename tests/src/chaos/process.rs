@@ -136,6 +136,15 @@ impl Process {
         Ok(pages * rustix::param::page_size() as u64)
     }
 
+    /// The most memory that it ever held, in bytes (proc(5): `VmHWM`).
+    pub fn peak_memory(&self) -> anyhow::Result<u64> {
+        let child = self.child.as_ref().context("it was not started")?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        Ok(peak.context("VmHWM")?.parse::<u64>()? * 1024)
+    }
+
     /// How many descriptors it has open.
     pub fn descriptors(&self) -> anyhow::Result<usize> {
         let child = self.child.as_ref().context("it was not started")?;

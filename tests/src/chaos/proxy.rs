@@ -23,6 +23,8 @@ use tokio::{
 
 /// What is read at once.
 const CHUNK: usize = 16 * 1024;
+/// How much comes late where everything does.
+const DELAYED: u64 = 128 * 1024;
 /// How long the other direction may go on when one has ended.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -39,7 +41,7 @@ pub enum Fault {
     Stall(Duration),
     /// This direction stands still for so long, then both sides get a reset.
     StallAndReset(Duration),
-    /// From here on everything in this direction comes later by so much.
+    /// Everything in this direction comes later by so much, for [`DELAYED`] bytes; then both sides get a reset.
     Delay(Duration),
 }
 
@@ -213,7 +215,7 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, plan: &Plan) {
 async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, fate: Option<Fate>, plan: &Plan) -> End {
     let mut buffer = vec![0; CHUNK];
     let mut left = fate.map(|fate| (fate.after, fate.fault));
-    let mut delay = Duration::ZERO;
+    let (mut delay, mut delayed) = (Duration::ZERO, 0);
     loop {
         let length = match from.read(&mut buffer).await {
             Ok(0) | Err(_) => {
@@ -224,6 +226,10 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, fate: Option<Fate>,
         };
         if !delay.is_zero() {
             sleep(delay).await;
+            delayed += length as u64;
+            if delayed > DELAYED && !plan.calm.load(Ordering::Relaxed) {
+                return End::Cut { reset: true };
+            }
         }
         let mut bytes = &buffer[..length];
         if let Some((after, fault)) = left

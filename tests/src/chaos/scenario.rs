@@ -13,6 +13,7 @@ mod server_kills;
 mod server_silences;
 mod slow_readers;
 mod stampede;
+mod strangers;
 
 use futures_util::future::BoxFuture;
 
@@ -29,7 +30,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: [Scenario; 13] = [
+pub const ALL: [Scenario; 14] = [
     Scenario {
         name: "calm",
         about: "no fault at all: what the others are compared with",
@@ -84,6 +85,11 @@ pub const ALL: [Scenario; 13] = [
         name: "r13",
         about: "connect and go, in every good and bad way, again and again: nothing is left behind",
         run: |options| Box::pin(cycles::run(options)),
+    },
+    Scenario {
+        name: "h1",
+        about: "half handshakes, dripped and giant headers, giant frames, bombs, deep JSON",
+        run: |options| Box::pin(strangers::run(options)),
     },
     Scenario {
         name: "s1",

@@ -108,8 +108,14 @@ impl Walk<'_> {
                 self.patterns = Arc::clone(patterns);
             }
             Entry::Event { seq, id, kept } => self.event(*seq, *id, *kept),
-            Entry::Gap { before, from, to, .. } => {
+            Entry::Gap {
+                before,
+                from,
+                to,
+                reason,
+            } => {
                 self.tally.gaps += 1;
+                self.found(|| format!("a gap, {reason}, from {from} to {} of {}", to.seq, to.stream));
                 // A gap speaks only of what lies between: all before it must have come.
                 let same = before.stream == to.stream;
                 let seq = if same {

@@ -24,7 +24,9 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut back = Histogram::<u64>::new(3)?;
     for _ in 0..stage.planned_faults(KILLS) {
         stage.more(u64::from(RATE)).await;
-        let victim = stage.random.random_range(0..NODES);
+        // One that has clients: a node that came back waits for its first.
+        let client = stage.random.random_range(0..clients);
+        let (victim, _) = stage.crowd.places()[client];
         let before = stage.crowd.census().connects();
         stage.nodes[victim].process().kill();
         stage.fault();
