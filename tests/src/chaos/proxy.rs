@@ -28,7 +28,7 @@ const DELAYED: u64 = 128 * 1024;
 /// How long the other direction may go on when one has ended.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// What happens to a connection, once.
+/// What happens to a connection; where it goes on, something else will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Both sides get a reset; what was on its way is gone.
@@ -182,12 +182,11 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, plan: &Plan) {
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let fate = plan.fate();
-    let of = |direction| fate.filter(|fate| fate.direction == direction);
     let reset = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let down = pump(from_server, to_client, of(Direction::Down), plan);
-        let up = pump(from_client, to_server, of(Direction::Up), plan);
+        let down = pump(from_server, to_client, Direction::Down, fate, plan);
+        let up = pump(from_client, to_server, Direction::Up, fate, plan);
         tokio::pin!(down, up);
         let first = tokio::select! {
             end = &mut down => (end, true),
@@ -212,9 +211,19 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, plan: &Plan) {
     }
 }
 
-async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, fate: Option<Fate>, plan: &Plan) -> End {
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    direction: Direction,
+    fate: Option<Fate>,
+    plan: &Plan,
+) -> End {
+    let ours = |fate: Option<Fate>| {
+        let fate = fate.filter(|fate| fate.direction == direction);
+        fate.map(|fate| (fate.after, fate.fault))
+    };
     let mut buffer = vec![0; CHUNK];
-    let mut left = fate.map(|fate| (fate.after, fate.fault));
+    let mut left = ours(fate);
     let (mut delay, mut delayed) = (Duration::ZERO, 0);
     loop {
         let length = match from.read(&mut buffer).await {
@@ -244,13 +253,14 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, fate: Option<Fate>,
             if plan.happens() {
                 match suffer(fault, &mut to, &mut delay).await {
                     ControlFlow::Break(end) => return end,
-                    ControlFlow::Continue(()) => {}
+                    // Another will come.
+                    ControlFlow::Continue(()) => left = ours(plan.fate()),
                 }
             }
             bytes = behind;
         }
         if let Some((after, _)) = &mut left {
-            *after -= bytes.len() as u64;
+            *after = after.saturating_sub(bytes.len() as u64);
         }
         if to.write_all(bytes).await.is_err() {
             return End::Closed;
