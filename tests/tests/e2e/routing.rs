@@ -1,6 +1,10 @@
 //! An event reaches the sessions of its user that want it, in order, once, and nobody else.
 
-use rivulet_tests::{nats::Nats, publish::Publish, router::Router};
+use rivulet_tests::{
+    nats::Nats,
+    publish::Publish,
+    router::{Router, Setup},
+};
 use serde_json::json;
 
 #[tokio::test]
@@ -44,4 +48,24 @@ async fn the_schemas_are_served() {
     assert_eq!(router.get("/schemas/messages/pong.json").await.1["title"], "pong");
     assert_eq!(router.get("/asyncapi.json").await.1["info"]["title"], "Rivulet");
     assert_eq!(router.get("/schemas/../Cargo.toml").await.0, 404);
+}
+
+#[tokio::test]
+async fn what_comes_while_the_writer_lingers_rides_in_one_frame_with_a_client_that_takes_arrays() {
+    let nats = Nats::start().await;
+    let router = Setup::on(&nats).set("sessions.linger", "1s").start().await;
+    let publish = Publish::on(&nats).await;
+    let mut v1 = router.v1("ada").query("events", "blob.created").ready().await;
+    let mut plain = router.plain("ada").query("events", "blob.created").ready().await;
+    for number in 0..3 {
+        publish.blob("ada", &number.to_string()).await;
+    }
+    for (client, frames) in [(&mut v1, 1), (&mut plain, 3)] {
+        let before = client.frames;
+        for number in 0..3 {
+            let event = client.expect("blob.created").await;
+            assert_eq!(event["data"]["blob_id"], number.to_string());
+        }
+        assert_eq!(client.frames - before, frames);
+    }
 }

@@ -101,9 +101,12 @@ async fn measure(stage: &mut Stage, events: u64) -> anyhow::Result<Measured> {
     })
 }
 
-/// The median of sorted ratios, and their range.
+/// The median of sorted ratios, and the interval in which it lies at 95 %: by ranks, as nothing is known of how
+/// they are spread.
 fn ratio(sorted: &[f64]) -> String {
-    match (sorted.first(), sorted.last()) {
+    let count = sorted.len() as f64;
+    let rank = ((count - 1.96 * count.sqrt()) / 2.0).floor().max(0.0) as usize;
+    match (sorted.get(rank), sorted.iter().nth_back(rank)) {
         (Some(least), Some(most)) => {
             format!("{:.2} ({least:.2} to {most:.2})", sorted[sorted.len() / 2])
         }
