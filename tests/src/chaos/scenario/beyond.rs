@@ -136,8 +136,8 @@ impl Group {
                 let mut told = Vec::<(u64, u64, &str)>::new();
                 for (_, from, to, reason) in record.gaps() {
                     match told.last_mut() {
-                        // More of the same went while it was read.
-                        Some(last) if (last.1, last.2) == (from, reason) => last.1 = to.seq,
+                        // More went while the rest was read.
+                        Some(last) if last.2 == reason && reason == "evicted" => last.1 = to.seq,
                         _ => told.push((from, to.seq, reason)),
                     }
                 }
