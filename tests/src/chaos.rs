@@ -22,6 +22,7 @@ pub mod publishers;
 pub mod record;
 pub mod scenario;
 pub mod session;
+pub mod socket;
 pub mod stage;
 pub mod stranger;
 pub mod verdict;

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{SinkExt, StreamExt};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rivulet_protocol::pattern::Pattern;
 use serde_json::json;
@@ -20,15 +19,12 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
-use tokio_tungstenite::{
-    WebSocketStream, client_async,
-    tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderValue},
-};
 
 use super::{
     latency::Latency,
     record::{Cursor, Record},
     session::{Session, Then},
+    socket::{Came, Socket},
 };
 use crate::token::token;
 
@@ -60,6 +56,8 @@ pub struct Profile {
     pub pace: Duration,
     /// Whether little fits on the way to it, so that a slow reader soon shows.
     pub narrow: bool,
+    /// Whether it asks for compression.
+    pub compressed: bool,
     /// What its chances are drawn from.
     pub seed: u64,
 }
@@ -131,8 +129,6 @@ pub struct Client {
     wait: Option<Duration>,
 }
 
-type Socket = WebSocketStream<TcpStream>;
-
 /// How a connection ended.
 enum Ended {
     /// The client is where it has to be.
@@ -193,7 +189,11 @@ impl Client {
     async fn live(&mut self) -> Option<String> {
         loop {
             let ended = match self.connect().await {
-                Ok(socket) => self.converse(socket).await,
+                Ok(mut socket) => {
+                    let ended = self.converse(&mut socket).await;
+                    self.session.record.inflated += socket.inflated;
+                    ended
+                }
                 Err(_) => Ended::Again(Again::Later),
             };
             self.status.connected.store(false, Ordering::Relaxed);
@@ -214,7 +214,7 @@ impl Client {
         }
     }
 
-    async fn connect(&mut self) -> Result<Socket, Error> {
+    async fn connect(&mut self) -> std::io::Result<Socket> {
         let door = self.profile.doors[self.door % self.profile.doors.len()];
         let mut url = reqwest::Url::parse(&format!("ws://{door}/api/v1/ws")).expect("a URL");
         {
@@ -227,27 +227,19 @@ impl Client {
                 query.append_pair("seq", &cursor.seq.to_string());
             }
         }
-        let mut request = url.as_str().into_client_request()?;
+        let target = format!("{}?{}", url.path(), url.query().unwrap_or_default());
         let protocols = format!("rivulet.v1, bearer.{}", token(&self.profile.user));
-        request.headers_mut().insert(
-            "sec-websocket-protocol",
-            HeaderValue::from_str(&protocols).expect("a header"),
-        );
         self.session.connecting();
         let attempt = async {
-            let stream = reach(door, self.profile.narrow).await.map_err(Error::Io)?;
-            stream.set_nodelay(true).map_err(Error::Io)?;
-            let (socket, _) = client_async(request, stream).await?;
-            Ok(socket)
+            let stream = reach(door, self.profile.narrow).await?;
+            stream.set_nodelay(true)?;
+            Socket::upgrade(stream, &target, &protocols, self.profile.compressed).await
         };
-        match timeout(HANDSHAKE, attempt).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Io(std::io::ErrorKind::TimedOut.into())),
-        }
+        timeout(HANDSHAKE, attempt).await?
     }
 
     /// One connection from its first frame to its end.
-    async fn converse(&mut self, mut socket: Socket) -> Ended {
+    async fn converse(&mut self, socket: &mut Socket) -> Ended {
         let mut heartbeat = HANDSHAKE;
         let mut heard = Instant::now();
         let mut leave: Option<Instant> = None;
@@ -257,7 +249,7 @@ impl Client {
         let mut end = self.end.clone();
         loop {
             if self.is_done() {
-                let _ = timeout(Duration::from_millis(200), socket.close(None)).await;
+                let _ = timeout(Duration::from_millis(200), socket.close()).await;
                 return Ended::Done;
             }
             let due = leave.unwrap_or(heard + heartbeat * 2 + Duration::from_secs(1));
@@ -265,7 +257,7 @@ impl Client {
                 frame = socket.next() => {
                     heard = Instant::now();
                     match frame {
-                        Some(Ok(Message::Text(text))) => match self.session.frame(&text) {
+                        Ok(Came::Text(text)) => match self.session.frame(&text) {
                             Ok(all) => {
                                 for then in all {
                                     self.follow(then, &mut heartbeat, &mut leave);
@@ -276,13 +268,9 @@ impl Client {
                             }
                             Err(error) => return Ended::Never(format!("not a frame: {error}: {text}")),
                         },
-                        Some(Ok(Message::Close(frame))) => {
-                            let (code, reason) = frame
-                                .map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()));
-                            return self.closed(code, &reason);
-                        }
-                        Some(Ok(_)) => {}
-                        Some(Err(_)) | None => return self.closed(1006, ""),
+                        Ok(Came::Close(code, reason)) => return self.closed(code, &reason),
+                        Ok(Came::Ping) => {}
+                        Err(_) => return self.closed(1006, ""),
                     }
                 }
                 // Nothing for so long, or asked to leave.
@@ -307,17 +295,17 @@ impl Client {
                             let more = std::iter::once(pattern.clone());
                             self.session.patterns = self.session.patterns.iter().cloned().chain(more).collect();
                         }
-                        self.say(&mut socket, json!({ "type": "subscribe", "events": [pattern.as_str()] })).await;
+                        self.say(socket, json!({ "type": "subscribe", "events": [pattern.as_str()] })).await;
                     }
                     Order::Unsubscribe(pattern) => {
                         let others = self.session.patterns.iter().filter(|other| **other != pattern);
                         self.session.patterns = others.cloned().collect();
-                        self.say(&mut socket, json!({ "type": "unsubscribe", "events": [pattern.as_str()] })).await;
+                        self.say(socket, json!({ "type": "unsubscribe", "events": [pattern.as_str()] })).await;
                     }
                 },
                 Ok(()) = end.changed() => {}
                 _ = asks.tick(), if end.borrow().is_some() => {
-                    self.say(&mut socket, json!({ "type": "ping" })).await;
+                    self.say(socket, json!({ "type": "ping" })).await;
                 }
             }
         }
@@ -325,7 +313,7 @@ impl Client {
 
     /// A failure to send shows when the socket is read.
     async fn say(&self, socket: &mut Socket, message: serde_json::Value) {
-        let _ = timeout(HANDSHAKE, socket.send(Message::text(message.to_string()))).await;
+        let _ = timeout(HANDSHAKE, socket.say(&message.to_string())).await;
     }
 
     fn follow(&mut self, then: Then, heartbeat: &mut Duration, leave: &mut Option<Instant>) {

@@ -60,6 +60,8 @@ pub struct Record {
     pub closes: BTreeMap<u16, u64>,
     /// Error codes, by how often they came.
     pub errors: BTreeMap<String, u64>,
+    /// How many messages came compressed.
+    pub inflated: u64,
     /// How many `resumed` came.
     pub resumed: u64,
     /// Where its cursor was at the end.

@@ -130,6 +130,7 @@ impl Stage {
             first_door: number,
             cursor: None,
             pace: Duration::ZERO,
+            compressed: false,
             narrow: false,
             seed: self.random.random(),
         }

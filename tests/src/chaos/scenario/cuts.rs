@@ -21,7 +21,11 @@ const RATE: u32 = 500;
 const OUTBOX_EVENTS: u32 = 300;
 
 pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
-    let settings = [("RIVULET_SESSIONS_OUTBOX_EVENTS", OUTBOX_EVENTS.to_string())];
+    let settings = [
+        ("RIVULET_SESSIONS_OUTBOX_EVENTS", OUTBOX_EVENTS.to_string()),
+        // All events, for those who ask for it: every second client.
+        ("RIVULET_SESSIONS_COMPRESSION_THRESHOLD", "64".to_owned()),
+    ];
     let mut stage = Stage::set(options, 2, &settings).await?;
     let plan = Plan::new(options.seed, any_point, Arc::clone(&stage.faults));
     let mut proxies = Vec::new();
@@ -31,7 +35,8 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let doors = proxies.iter().map(|proxy| proxy.address).collect();
     let clients = stage.planned_clients(CLIENTS);
     for number in 0..clients {
-        let profile = stage.profile(number, &doors);
+        let mut profile = stage.profile(number, &doors);
+        profile.compressed = number % 2 == 0;
         stage.crowd.add(profile);
     }
     // A third is for everyone, so that there is much to replay.
@@ -51,7 +56,12 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     plan.calm();
     stage.crowd.connected(CONNECTING).await?;
     stage.more(u64::from(RATE)).await;
-    let (outcome, _) = stage.end("cuts").await?;
+    let (mut outcome, records) = stage.end("cuts").await?;
+    let inflated: u64 = records.iter().map(|record| record.inflated).sum();
+    outcome.figures.push(("compressed", inflated.to_string()));
+    if inflated == 0 {
+        outcome.problems.push("nothing came compressed".to_owned());
+    }
     Ok(outcome)
 }
 
