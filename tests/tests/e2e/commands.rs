@@ -1,8 +1,11 @@
 //! A command ends in a reply, an error, or `OUTCOME_UNKNOWN`, and one id is asked once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -10,6 +13,7 @@ use rivulet_tests::{
     client::Connect,
     nats::{Nats, settle},
     router::{Router, Setup},
+    soon,
     token::token_for,
 };
 use serde_json::{Value, json};
@@ -165,4 +169,55 @@ async fn a_bad_command_names_its_field() {
     let mut client = Connect::v1(router.address, &limited).ready().await;
     client.send(create(None)).await;
     assert_eq!(client.expect("error").await["data"]["code"], "FORBIDDEN");
+}
+
+/// A backend that holds every command until it is told to answer: what it was asked, one by one.
+async fn holding(nats: &Nats) -> (async_nats::Client, async_nats::Subscriber) {
+    let client = nats.client().await;
+    let requests = client.subscribe("command.create_blob").await.unwrap();
+    settle(&client).await;
+    (client, requests)
+}
+
+#[tokio::test]
+async fn a_node_that_drains_waits_for_commands_in_flight() {
+    let nats = Nats::start().await;
+    let mut router = Router::start(&nats).await;
+    let (backend, mut requests) = holding(&nats).await;
+    let mut client = router.v1("ada").ready().await;
+    client.send(create(Some("x"))).await;
+    let request = soon("the command", requests.next()).await.unwrap();
+    router.begin_end();
+    let draining = client.expect("draining").await;
+    // Its time to go comes, and passes.
+    let wait = draining["data"]["reconnect_after_ms"].as_u64().unwrap();
+    tokio::time::sleep(Duration::from_millis(wait + 100)).await;
+    let answer = r#"{"data":{"blob_id":"b"}}"#;
+    backend
+        .publish(request.reply.unwrap(), answer.into())
+        .await
+        .unwrap();
+    assert_eq!(client.expect("reply").await["data"]["blob_id"], "b");
+    assert_eq!(client.closed().await.0, 1001);
+    router.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_became_of_a_command_whose_node_died_is_unknown_on_every_other() {
+    let nats = Nats::start().await;
+    let one = Router::start(&nats).await;
+    let two = Setup::on(&nats).set("commands.deadline", "1s").start().await;
+    let (_backend, mut requests) = holding(&nats).await;
+    let mut client = one.v1("ada").ready().await;
+    client.send(create(Some("x"))).await;
+    soon("the command", requests.next()).await.unwrap();
+    drop(one);
+    let mut client = two.v1("ada").ready().await;
+    client.send(create(Some("x"))).await;
+    assert_eq!(client.expect("error").await["data"]["code"], "OUTCOME_UNKNOWN");
+    // Whoever asks again does not have it done again.
+    client.send(create(Some("y"))).await;
+    let next = soon("another command", requests.next()).await.unwrap();
+    let headers = next.headers.unwrap();
+    assert_eq!(headers.get("Rivulet-Command-Id").unwrap().as_str(), "y");
 }
