@@ -11,7 +11,7 @@ use super::seats::ClientKind;
 /// Which session of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
-    /// When it was seated, in milliseconds since 1970, by the clock of its node.
+    /// When it was seated, in microseconds since 1970, by the clock of its node.
     pub since: u64,
     /// The name of its node.
     pub node: Box<str>,

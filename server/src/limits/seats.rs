@@ -78,7 +78,7 @@ pub struct Seats {
     /// For how long a live session may be silent.
     patience: Duration,
     origin: Instant,
-    /// The origin, in milliseconds since 1970.
+    /// The origin, in microseconds since 1970.
     origin_unix: u64,
     /// A name for this node that no other has.
     node: Box<str>,
@@ -95,7 +95,7 @@ impl Seats {
         Arc::new(Self {
             patience: heartbeat * 3 / 2,
             origin: now,
-            origin_unix: origin_unix.as_millis() as u64,
+            origin_unix: origin_unix.as_micros() as u64,
             node: format!("{:016x}", rand::random::<u64>()).into(),
             arrivals: OnceLock::new(),
             taken: Mutex::default(),
@@ -199,8 +199,8 @@ impl Seats {
 
         let seat = seated.then(|| {
             *last_id += 1;
-            let since = self.since_origin(now);
-            let holder = Arc::new(Holder::heard_at(since));
+            let since = now.saturating_duration_since(self.origin).as_micros() as u64;
+            let holder = Arc::new(Holder::heard_at(self.since_origin(now)));
             let session = Session {
                 id: *last_id,
                 since,
@@ -346,7 +346,7 @@ struct Taken {
 /// What is known of one session: in no order, as the ids tell the age.
 struct Session {
     id: u64,
-    /// When it was seated, in milliseconds since the seats' origin.
+    /// When it was seated, in microseconds since the seats' origin.
     since: u64,
     kind: ClientKind,
     device: Option<Box<str>>,
