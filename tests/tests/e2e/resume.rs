@@ -240,6 +240,24 @@ async fn a_replay_longer_than_the_outbox_goes_at_the_pace_of_its_reader() {
     }
 }
 
+/// That a client which was cut has the beginning whole, and that resuming brings it all the rest.
+async fn resumes_whole(router: &Router, mut cut: Client, stream: &str, all: u64) -> Client {
+    let mut cursor = 0;
+    while let Ok(event) = cut.next_or_close().await {
+        assert_eq!(event["seq"], cursor + 1);
+        cursor += 1;
+    }
+    assert!(cursor < all);
+    let mut client = from(router.v1("ada").query("events", "*"), stream, cursor)
+        .open()
+        .await;
+    client.expect("connected").await;
+    for seq in cursor + 1..=all {
+        assert_eq!(client.expect("blob.created").await["seq"], seq);
+    }
+    client
+}
+
 #[tokio::test]
 async fn a_replay_that_gets_nowhere_ends_so_that_its_client_resumes() {
     let setup = |setup: Setup| setup.set("sessions.write_deadline", "200ms");
@@ -261,21 +279,8 @@ async fn a_replay_that_gets_nowhere_ends_so_that_its_client_resumes() {
     })
     .await;
     assert_eq!(router.metric("rivulet_replaying").await, 0.0);
-    // What it had got is whole; from there it goes on.
     stopped.expect("connected").await;
-    let mut cursor = 0;
-    while let Ok(event) = stopped.next_or_close().await {
-        assert_eq!(event["seq"], cursor + 1);
-        cursor += 1;
-    }
-    assert!(cursor < 200);
-    let mut client = from(router.v1("ada").query("events", "*"), &stream, cursor)
-        .open()
-        .await;
-    client.expect("connected").await;
-    for seq in cursor + 1..=200 {
-        assert_eq!(client.expect("blob.created").await["seq"], seq);
-    }
+    resumes_whole(&router, stopped, &stream, 200).await;
 }
 
 #[tokio::test]
@@ -402,19 +407,7 @@ async fn a_slow_reader_loses_nothing_by_resuming() {
             == 1.0
     })
     .await;
-    let mut cursor = 0;
-    while let Ok(event) = client.next_or_close().await {
-        assert_eq!(event["seq"], cursor + 1);
-        cursor += 1;
-    }
-    assert!(cursor < 500);
-    let mut client = from(router.v1("ada").query("events", "*"), &stream, cursor)
-        .open()
-        .await;
-    client.expect("connected").await;
-    for seq in cursor + 1..=500 {
-        assert_eq!(client.expect("blob.created").await["seq"], seq);
-    }
+    let mut client = resumes_whole(&router, client, &stream, 500).await;
     client.expect("resumed").await;
 }
 
