@@ -11,7 +11,15 @@ fn chaos(scenario: &str, plant: &str, arguments: &[&str]) -> (Option<i32>, Value
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("figures");
     let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
-        .args(["--scenario", scenario, "--plant", plant, "--quiet", "--json"])
+        .args([
+            "--scenario",
+            scenario,
+            "--plant",
+            plant,
+            "--untimed",
+            "--quiet",
+            "--json",
+        ])
         .arg(&file)
         .args(arguments)
         .output()

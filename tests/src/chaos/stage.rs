@@ -56,6 +56,8 @@ pub struct Options {
     pub program: Program,
     /// The fault planted in it, as it is printed.
     pub plant: Option<String>,
+    /// Whether it counts how long something took.
+    pub timed: bool,
     /// Whether to tell on standard error how it goes.
     pub progress: bool,
 }

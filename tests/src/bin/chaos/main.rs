@@ -40,6 +40,9 @@ struct Arguments {
     /// Write the figures here as JSON, one object a line
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Don't hold it against a run how long something took: for machines that do other things meanwhile
+    #[arg(long)]
+    untimed: bool,
     /// Say nothing but the lines
     #[arg(long)]
     quiet: bool,
@@ -74,6 +77,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         rate: arguments.rate,
         program: Program::find(arguments.plant)?,
         plant: arguments.plant.map(|plant| plant.to_string()),
+        timed: !arguments.untimed,
         progress: !arguments.quiet,
     };
     let mut outcomes: Vec<Outcome> = Vec::new();

@@ -27,8 +27,10 @@ const RATE: u32 = 100;
 /// Half handshakes. Of every other kind there are fewer by a factor.
 const STRANGERS: u64 = 10_000;
 const FEWER: u64 = 50;
-/// How long a stranger may be endured.
+/// How long strangers may be endured.
 const ENDURED: Duration = Duration::from_secs(10);
+/// After which time one is endured for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How much memory all of them may cost, in bytes: 4,096 places for half handshakes by default, of 25 KB in an
 /// unoptimized build (hyper begins with two buffers of 8 KB each), and the rest.
 const COST: u64 = 120_000_000;
@@ -80,7 +82,11 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
         while let Some(visit) = visits.join_next().await {
             visit?.context(name)?;
         }
-        let took = began.elapsed().as_secs_f64();
+        let took = began.elapsed();
+        if options.timed && took > ENDURED {
+            stage.problems.push(format!("{name} were endured for {took:?}"));
+        }
+        let took = took.as_secs_f64();
         let peak = stage.nodes[0].process().peak_memory()?;
         let cost = peak.saturating_sub(before.memory);
         stage.figures.push((
@@ -126,7 +132,7 @@ async fn dripped(door: SocketAddr, number: u64) -> anyhow::Result<()> {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(ENDURED, drip).await.context("it may drip for ever")
+    timeout(PATIENCE, drip).await.context("it may drip for ever")
 }
 
 /// A megabyte of headers.
@@ -179,7 +185,7 @@ async fn seated(door: SocketAddr, number: u64) -> anyhow::Result<Stranger> {
 
 /// Waits until the node has had enough; returns what it said.
 async fn out(stranger: &mut Stranger) -> anyhow::Result<Vec<u8>> {
-    timeout(ENDURED, stranger.rest())
+    timeout(PATIENCE, stranger.rest())
         .await
         .context("it is endured for ever")
 }
