@@ -46,11 +46,13 @@ fn decode<'a>(
         input.extend_from_slice(piece);
         let before = ALLOCATED.current_usage();
         ALLOCATED.reset_peak_usage();
-        let bound = before + OVERHEAD_BYTES + BYTES_PER_BYTE * input.len();
+        let mut bound = before + OVERHEAD_BYTES + BYTES_PER_BYTE * input.len();
         loop {
             match decoder.decode(&mut input) {
                 Ok(Some(item)) => {
                     check(&item);
+                    // Kept here, in a buffer that may have grown to twice of it. It may have come out of few bytes.
+                    bound += 2 * length(&item);
                     incoming.push(item);
                 }
                 Ok(None) => break,
@@ -73,6 +75,14 @@ fn check(item: &Incoming) {
         Incoming::Binary(bytes) => assert!(bytes.len() <= MAX_MESSAGE_BYTES),
         Incoming::Ping(payload) | Incoming::Pong(payload) => assert!(payload.len() <= 125),
         Incoming::Close { reason, .. } => assert!(reason.as_str().len() <= 123),
+    }
+}
+
+fn length(item: &Incoming) -> usize {
+    match item {
+        Incoming::Text(text) => text.as_str().len(),
+        Incoming::Binary(bytes) | Incoming::Ping(bytes) | Incoming::Pong(bytes) => bytes.len(),
+        Incoming::Close { reason, .. } => reason.as_str().len(),
     }
 }
 
