@@ -16,6 +16,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use self::profile::Reader;
+pub(crate) use self::profile::{camel, references};
 use crate::{
     blob::BlobEvent,
     book::BookEvent,

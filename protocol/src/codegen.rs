@@ -2,6 +2,7 @@
 
 mod asyncapi;
 mod codes;
+mod part;
 mod python;
 mod schemas;
 mod typescript;
@@ -27,6 +28,11 @@ pub fn files(catalog: &Catalog) -> Vec<GeneratedFile> {
     files.push(typescript::file(catalog));
     files.push(python::file(catalog));
     files
+}
+
+/// A Python module of what is not built in, for the `families` of the Python SDK's client.
+pub fn python_family(catalog: &Catalog) -> String {
+    python::family(catalog)
 }
 
 /// A JSON document as a file.

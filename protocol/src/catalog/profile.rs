@@ -162,7 +162,7 @@ const TAKEN: &[&str] = &[
 ];
 
 /// Calls `found` with the name of every definition that a schema in the profile refers to.
-pub(super) fn references(schema: &Value, found: &mut impl FnMut(&str)) {
+pub(crate) fn references<'a>(schema: &'a Value, found: &mut impl FnMut(&'a str)) {
     if let Some(name) = referenced(schema) {
         found(name);
     }
