@@ -183,7 +183,6 @@ class Session:
 
     def _put_in_force(self, patterns: list[str]) -> None:
         self._in_force = patterns
-        self._delivery.in_force(patterns)
         # Not always by our asking: a new token may permit less.
         self._patterns_changed.set()
 
@@ -260,6 +259,7 @@ class Session:
                 await self._go_on()
                 return
             if not missing and not needless:
+                self._delivery.in_force(wanted)
                 await self._patterns_changed.wait()
                 continue
             refused = await self._ask(

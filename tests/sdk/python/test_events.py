@@ -147,7 +147,8 @@ class Losing(Live):
         before = client.cursor
         router.process.kill()
         await backend.stream.delete_stream("RIVULET")
-        router.start()
+        router.begin()
+        await until("the gap is told", lambda: gaps)
         await backend.book("after")
         (event,) = await take(reader, 1)
         self.assertEqual((event.data.title, event.seq), ("after", 1))
