@@ -272,10 +272,11 @@ impl Door {
     }
 }
 
+/// Reads the patterns of a query; a fault names the first that is refused by its place between the commas.
 fn parse_patterns(events: &str, identity: &Identity, most: usize) -> Result<Vec<Pattern>, ErrorBody> {
-    let fault = |code, text: String| Err(ErrorBody::new(code, text).field("events"));
     let mut patterns = Vec::new();
-    for text in events.split(',').filter(|text| !text.is_empty()) {
+    for (index, text) in events.split(',').enumerate().filter(|(_, text)| !text.is_empty()) {
+        let fault = |code, text: String| Err(ErrorBody::new(code, text).field(format!("events[{index}]")));
         let pattern: Pattern = match text.parse() {
             Ok(pattern) => pattern,
             Err(error) => {
@@ -289,13 +290,13 @@ fn parse_patterns(events: &str, identity: &Identity, most: usize) -> Result<Vec<
                 format!("the token does not permit `{pattern}`"),
             );
         }
-        patterns.push(pattern);
-        if patterns.len() > most {
+        if patterns.len() == most {
             return fault(
                 ErrorCode::TooManyPatterns,
                 format!("a session holds at most {most} patterns"),
             );
         }
+        patterns.push(pattern);
     }
     Ok(patterns)
 }

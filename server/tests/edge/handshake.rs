@@ -283,19 +283,25 @@ async fn what_is_wrong_in_the_query_is_said_after_connected_and_counts_as_not_gi
             "events=blob*",
             json!(["book.created"]),
             Some("INVALID_PATTERN"),
-            "events",
+            "events[0]",
+        ),
+        (
+            "events=blob.created,,blob*",
+            json!(["book.created"]),
+            Some("INVALID_PATTERN"),
+            "events[2]",
         ),
         (
             "events=blob.*,conversation.*",
             json!(["book.created"]),
             Some("FORBIDDEN"),
-            "events",
+            "events[1]",
         ),
         (
             "events=blob.a,blob.b,blob.c,blob.d",
             json!(["book.created"]),
             Some("TOO_MANY_PATTERNS"),
-            "events",
+            "events[3]",
         ),
         (
             "stream=S&seq=-1",

@@ -102,7 +102,7 @@ async fn a_bad_query_is_told_after_connected_and_counts_as_not_given() {
     let expected = [
         ("INVALID_MESSAGE", "device"),
         ("INVALID_MESSAGE", "stream"),
-        ("INVALID_PATTERN", "events"),
+        ("INVALID_PATTERN", "events[1]"),
     ];
     assert_eq!(
         faults,
