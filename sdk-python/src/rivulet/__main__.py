@@ -42,12 +42,13 @@ def main() -> int:
     if not arguments.token:
         tail.error("--token or RIVULET_TOKEN is needed; a router in development mode takes any user id")
     patterns: list[str] = arguments.patterns or ["*"]
-    try:
-        for text in patterns:
+    for text in patterns:
+        try:
             Pattern(text)
+        except InvalidPattern as error:
+            tail.error(f"PATTERN `{text}`: {error}")
+    try:
         asyncio.run(_tail(arguments.url, arguments.token, patterns, arguments.json, arguments.count))
-    except InvalidPattern as error:
-        tail.error(f"PATTERN `{text}`: {error}")
     except ValueError as error:
         tail.error(f"URL: {error}")
     except RivuletError as error:
@@ -85,8 +86,8 @@ async def _tail(url: str, token: str, patterns: list[str], as_json: bool, count:
     async with client:
         left = count
         if as_json:
-            async for event in client.raw(*patterns):
-                sys.stdout.buffer.write(event + b"\n")
+            async for piece in client.raw(*patterns):
+                sys.stdout.buffer.write(piece + b"\n")
                 sys.stdout.buffer.flush()
                 left = None if left is None else left - 1
                 if left == 0:

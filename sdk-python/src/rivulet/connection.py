@@ -81,7 +81,10 @@ class Connection:
         self._delivery = delivery
         self._commands = commands
         self._decoder = decoder
-        self._ssl = ssl
+        secure = self._url.startswith("wss:")
+        if ssl is not None and not secure:
+            raise ValueError("`ssl` is for https:// and wss://")
+        self._ssl = ssl or (True if secure else None)
         self._on_state = on_state
         self._backoff = Backoff()
         self._tokens_refused = 0
@@ -141,7 +144,7 @@ class Connection:
                 open_timeout=_OPEN_WITHIN,
                 close_timeout=_CLOSE_WITHIN,
                 max_size=_MOST_BYTES,
-                **({} if self._ssl is None else {"ssl": self._ssl}),
+                ssl=self._ssl,
             )
         except InvalidStatus as refused:
             return _refused_by_http(refused)
@@ -176,7 +179,7 @@ class Connection:
             query["events"] = ",".join(patterns)
         if (cursor := self._delivery.cursor) is not None:
             query |= {"stream": cursor.stream, "seq": str(cursor.seq)}
-        headers = {}
+        headers: dict[str, str] = {}
         if _PLAIN_TOKEN.fullmatch(token):
             headers["Authorization"] = f"Bearer {token}"
         else:
