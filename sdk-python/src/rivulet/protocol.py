@@ -110,8 +110,7 @@ def parse(frame: bytes) -> "list[dict[str, Any] | Rejected]":
         parsed = from_json(frame, allow_inf_nan=False)
     except ValueError:
         return [_rejected("INVALID_JSON", "not JSON")]
-    items: list[Any] = parsed if isinstance(parsed, list) else [parsed]
-    return [_typed(item) for item in items]
+    return [_typed(item) for item in parsed] if _is_list(parsed) else [_typed(parsed)]
 
 
 def split(frame: bytes) -> list[bytes]:
@@ -244,11 +243,12 @@ def _is_string(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and not _LONE_SURROGATE.search(value)
 
 
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
 def _are_strings(value: object) -> TypeGuard[list[str]]:
-    if not isinstance(value, list):
-        return False
-    items: list[Any] = value
-    return all(_is_string(item) for item in items)
+    return _is_list(value) and all(_is_string(item) for item in value)
 
 
 def _is_position(value: object) -> TypeGuard[int | float]:

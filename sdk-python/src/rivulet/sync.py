@@ -101,7 +101,12 @@ class SyncClient(Generic[E]):
     """
 
     def __init__(
-        self, url: str, *, token: Token, families: Sequence[Family[E]] = (), **options: "Unpack[Options]"
+        self,
+        url: str,
+        *,
+        token: Token,
+        families: Sequence[Family[E]] | None = None,
+        **options: "Unpack[Options]",
     ) -> None:
         """Takes what `Client` takes, and raises what that raises."""
         # Of the thread, which takes leave of it when nobody holds this object any more.
