@@ -80,7 +80,7 @@ async def _tail(url: str, token: str, patterns: list[str], as_json: bool, count:
         url,
         token=token,
         on_state=on_state,
-        on_gap=lambda gap: _say(f"gap: events {gap.from_seq + 1} to {gap.to_seq} are gone ({gap.reason})"),
+        on_gap=lambda gap: _say(f"a gap ({gap.reason}): after {gap.from_seq}, up to {gap.to_seq}"),
         on_error=lambda error: _say(str(error)),
     )
     async with client:
