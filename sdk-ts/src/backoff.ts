@@ -12,7 +12,8 @@ export const ceiling = (attempt: number): number => Math.min(CEILING, BASE * 2 *
  * The delay in milliseconds: anything up to its ceiling ("full jitter"), so that clients that lost the same node do
  * not come back together; after what the router asked for, in seconds, where it did.
  */
-export const delay = (attempt: number, retryAfter = 0): number => retryAfter * 1000 + Math.random() * ceiling(attempt);
+export const delay = (attempt: number, retryAfter = 0): number =>
+  retryAfter * 1000 + Math.random() * ceiling(attempt);
 
 /** {@link setTimeout} for times that somebody else said. */
 export const after = (milliseconds: number, run: () => void): ReturnType<typeof setTimeout> =>

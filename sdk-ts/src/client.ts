@@ -129,7 +129,9 @@ export function createClient<const Families extends readonly AnyFamily[] = reado
 ): Client<EventMap & EventsOf<Families>, CommandMap & CommandsOf<Families>>;
 /** The same with its types named. What tells a known event from an unknown one are the families' lists. */
 export function createClient<Events, Commands = CommandMap>(
-  options: keyof Events extends keyof EventMap ? ClientOptions : ClientOptions & { families: readonly AnyFamily[] },
+  options: keyof Events extends keyof EventMap
+    ? ClientOptions
+    : ClientOptions & { families: readonly AnyFamily[] },
 ): Client<Events, Commands>;
 export function createClient(options: ClientOptions): unknown {
   return makeClient(options, socketLink);
@@ -160,7 +162,9 @@ export function makeClient(options: ClientOptions, make: MakeLink): Client<Recor
         if (kind === 'unknown') return tell(unknown, event);
         let those = wanting.get(event.type);
         if (!those) {
-          those = [...readers].filter(({ patterns }) => patterns.some((pattern) => pattern.matches(event.type)));
+          those = [...readers].filter(({ patterns }) =>
+            patterns.some((pattern) => pattern.matches(event.type)),
+          );
           wanting.set(event.type, those);
         }
         for (const reader of those) if (readers.has(reader)) reader.take(event);
@@ -169,7 +173,8 @@ export function makeClient(options: ClientOptions, make: MakeLink): Client<Recor
       answer: (answer) => waiting.answer(answer),
       began: () => waiting.sendAll(),
       refused(pattern, error) {
-        for (const reader of readers) if (reader.patterns.some(({ text }) => text === pattern)) reader.end(error);
+        for (const reader of readers)
+          if (reader.patterns.some(({ text }) => text === pattern)) reader.end(error);
       },
       fault: (error) => fault(error),
       changed: () => tell(states, link.state),
@@ -251,13 +256,19 @@ export function makeClient(options: ClientOptions, make: MakeLink): Client<Recor
     get cursor() {
       return link.cursor && { ...link.cursor };
     },
-    shared: link.shared,
+    get shared() {
+      return link.shared;
+    },
     command: new Proxy({} as never, {
       get: (_, name) =>
         // What others look for in any object: who awaits or prints this means no command.
         typeof name === 'string' && !/^(then|toJSON)$/.test(name)
           ? (data: unknown, how?: CommandOptions) =>
-              call(name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), data, how)
+              call(
+                name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+                data,
+                how,
+              )
           : undefined,
     }),
     on: (pattern, handler) =>

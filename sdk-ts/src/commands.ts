@@ -108,9 +108,9 @@ export function commands(most: number, send: (text: string) => boolean): Command
       if (type === 'reply') each.resolve(data);
       else if (data.code !== 'RATE_LIMITED') each.fail(failure(data));
       else {
-        // The router did nothing with it. More of the same would end the connection.
+        // The router did nothing with it. More than ten of these in a minute would end the connection.
         each.asked = false;
-        pace = Math.max(pace, (data.retry_after ?? 1) * 1000);
+        pace = Math.max(pace * 2, (data.retry_after ?? 1) * 1000);
         next();
       }
     },

@@ -31,7 +31,8 @@ export class RivuletError extends Error {
 }
 
 /** What an `error` frame says, as an error. */
-export const failure = (body: ErrorBody): RivuletError => new RivuletError(body.code, body.message, body.field, body);
+export const failure = (body: ErrorBody): RivuletError =>
+  new RivuletError(body.code, body.message, body.field, body);
 
 /** An iterator ended because it was read slower than its events came. What was queued came before this. */
 export class LagError extends RivuletError {

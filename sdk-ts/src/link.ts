@@ -3,7 +3,7 @@
 import { after, ceiling, delay } from './backoff.js';
 import { type Connection, connection as connect, type Socket, type SocketConstructor } from './connection.js';
 import { failure, RivuletError } from './errors.js';
-import { type ClientFrame, CLOSE_CODES, type Gap, type Head, type ServerFrame } from './generated.js';
+import { CLOSE_CODES, type ClientFrame, type Gap, type Head, type ServerFrame } from './generated.js';
 import { Pattern } from './pattern.js';
 import { decode, type Received, SUBPROTOCOL } from './protocol.js';
 

@@ -50,7 +50,11 @@ function covers(wider: readonly string[], tokens: readonly string[]): boolean {
   if (rest === undefined ? tokens.length !== wider.length : tokens.length <= rest) return false;
   return tokens.every(
     // One token is not enough for all that `>` may bring.
-    (token, index) => index === rest || index > (rest ?? index) || token === wider[index] || (wider[index] === '*' && token !== '>'),
+    (token, index) =>
+      index === rest ||
+      index > (rest ?? index) ||
+      token === wider[index] ||
+      (wider[index] === '*' && token !== '>'),
   );
 }
 

@@ -28,7 +28,9 @@ type CamelCase<Name extends string> = Name extends `${infer First}_${infer Rest}
   : Name;
 
 /** What a command takes. */
-export type RequestOf<Commands, Name extends keyof Commands> = Commands[Name] extends { request: infer Request }
+export type RequestOf<Commands, Name extends keyof Commands> = Commands[Name] extends {
+  request: infer Request;
+}
   ? Request
   : never;
 
@@ -56,7 +58,9 @@ export interface Family<Events, Commands> {
 /** Any family. */
 export type AnyFamily = Family<object, object>;
 
-type All<Union> = (Union extends unknown ? (one: Union) => void : never) extends (all: infer Intersection) => void
+type All<Union> = (Union extends unknown ? (one: Union) => void : never) extends (
+  all: infer Intersection,
+) => void
   ? Intersection
   : never;
 

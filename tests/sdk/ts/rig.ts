@@ -98,7 +98,10 @@ export class Rig implements AsyncDisposable {
   async publish(type: string, data: object, user: string): Promise<number> {
     const to = headers();
     to.set('Rivulet-User', user);
-    const { seq } = await this.#stream.publish(type, JSON.stringify(data), { headers: to, timeout: PATIENCE });
+    const { seq } = await this.#stream.publish(type, JSON.stringify(data), {
+      headers: to,
+      timeout: PATIENCE,
+    });
     return seq;
   }
 
@@ -166,6 +169,11 @@ export class Balancer {
   readonly #server = createServer((from) => this.#take(from));
   readonly #sockets = new Set<TcpSocket>();
   url = '';
+
+  /** How many connections go through. */
+  get open(): number {
+    return this.#sockets.size / 2;
+  }
 
   async listen(): Promise<void> {
     this.#server.listen(0, '127.0.0.1');
