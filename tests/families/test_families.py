@@ -1,4 +1,4 @@
-"""Users' own families on a real router: made by hand, by Pydantic, by Zod; a backend in Go; generated modules."""
+"""Users' own families on a real router: by hand, by Pydantic, by Zod; a backend in Go; generated modules."""
 
 import asyncio
 import contextlib
@@ -149,6 +149,25 @@ class OnARouter(unittest.TestCase):
         done = rivulet("codegen", "--lang", language, *of, "--out", out)
         self.assertEqual(done.returncode, 0, done.stderr)
         return out.read_text(encoding="utf-8")
+
+
+def module_of(file: Path) -> Any:
+    """Imports a generated file."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    # Pydantic looks names up where a class says that it is from.
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def compiled(project: Path) -> tuple[str, int]:
+    """What the TypeScript compiler says of a directory."""
+    for file in ("client.d.ts", "tsconfig.json"):
+        shutil.copy(HERE / file, project)
+    command = [ROOT / "node_modules/.bin/tsc", "-p", project]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout, done.returncode
 
 
 async def next_of(client: ClientConnection, wanted: str) -> dict[str, Any]:
@@ -314,12 +333,7 @@ class Generated(OnARouter):
         out = self.directory / "own_families.py"
         done = rivulet("codegen", "--lang", "python", "--families", self.families, "--out", out)
         self.assertEqual(done.returncode, 0, done.stderr)
-        spec = importlib.util.spec_from_file_location("own_families", out)
-        own = importlib.util.module_from_spec(spec)
-        # Pydantic looks names up where a class says that it is from.
-        sys.modules["own_families"] = own
-        spec.loader.exec_module(own)
-
+        own = module_of(out)
         for event_type, data in [
             ("order.placed", ORDER),
             ("order.shipped", SHIPPED),
@@ -347,12 +361,72 @@ class Generated(OnARouter):
         project.mkdir()
         module = self.generated("ts", "--families", self.families)
         (project / "own.ts").write_text(module, encoding="utf-8")
-        for file in ("client.d.ts", "types.ts", "tsconfig.json"):
-            shutil.copy(HERE / file, project)
-        done = subprocess.run(
-            [ROOT / "node_modules/.bin/tsc", "-p", project], capture_output=True, text=True, check=False
+        shutil.copy(HERE / "types.ts", project)
+        self.assertEqual(compiled(project), ("", 0))
+
+
+class Odd(unittest.TestCase):
+    """Names that a language does not take, aliases that speak of themselves, requests that commands share."""
+
+    def generated(self, family: str | None = None) -> Path:
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        text = family or (HERE / "odd.json").read_text()
+        (directory / "odd.json").write_text(text)
+        for language, file in [("ts", "own.ts"), ("python", "odd_families.py")]:
+            out = directory / file
+            done = rivulet("codegen", "--lang", language, "--families", directory, "--out", out)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        return directory
+
+    def test_python_reads_and_writes_it(self) -> None:
+        odd = module_of(self.generated() / "odd_families.py")
+        for event_type, data in [
+            (
+                "odd.one",
+                {
+                    "from": "x",
+                    "list": [1],
+                    "a-b": 3,
+                    "a.b": True,
+                    "_hidden": None,
+                    "tree": ["a", ["b"]],
+                    "json": [{"next": {}}],
+                    "pair": ["a", True],
+                    "open": {"known": "k", "n": 3},
+                    "any": [1],
+                },
+            ),
+            ("odd.bag", {"a": {"way": "left"}}),
+            ("odd.choice", {"other": True}),
+            ("odd.next", {"n": 0.5}),
+        ]:
+            event = odd.family.events[event_type].model_validate({"type": event_type, "data": data})
+            self.assertEqual(event.data.model_dump(mode="json", by_alias=True, exclude_unset=True), data)
+        for event_type, data in [
+            ("odd.one", {"from": "x", "_hidden": None, "tree": [1]}),
+            ("odd.one", {"from": "x", "_hidden": None, "tree": "", "open": {"known": "k", "n": "three"}}),
+            ("odd.bag", {"a": {"way": 1}}),
+            ("odd.choice", {"neither": True}),
+        ]:
+            with self.assertRaises(ValidationError, msg=data):
+                odd.family.events[event_type].model_validate({"type": event_type, "data": data})
+        replies = {name: command.reply_model() for name, command in odd.family.commands.items()}
+        self.assertEqual(replies, {"start": odd.Reply, "stop": odd.Turn, "open-up": odd.OpenUpReply})
+        self.assertEqual(odd.StartCommand(way="left").model_dump(), {"way": "left"})
+
+    def test_typescript_compiles(self) -> None:
+        project = self.generated()
+        (project / "types.ts").write_text("export {};")
+        self.assertEqual(compiled(project), ("", 0))
+
+    def test_a_family_may_have_commands_alone(self) -> None:
+        project = self.generated(
+            '{"x-commands": {"go": {"request": {"type": "object"}, "reply": {"type": "object"}}}}'
         )
-        self.assertEqual((done.stdout, done.returncode), ("", 0))
+        odd = module_of(project / "odd_families.py")
+        self.assertEqual((odd.family.events, list(odd.family.commands)), ({}, ["go"]))
+        (project / "types.ts").write_text("export {};")
+        self.assertEqual(compiled(project), ("", 0))
 
 
 class Refused(unittest.TestCase):
