@@ -85,16 +85,39 @@ pub(super) fn family(catalog: &Catalog) -> String {
     );
     out.push_str(
         "\n/** What `createClient` takes in `families`. */\n\
-         export const family: Family<Events, Commands> = {\n  eventTypes: [\n",
+         export const family: Family<Events, Commands> = {\n  eventTypes: {\n",
     );
     for event in &part.events {
+        let may_be_absent: Vec<_> = optional(&part, &event.data)
+            .into_iter()
+            .map(|name| literal(&Value::from(name)))
+            .collect();
         out.push_str(&format!(
-            "    {},\n",
-            literal(&Value::from(event.event_type.as_str()))
+            "    {}: [{}],\n",
+            literal(&Value::from(event.event_type.as_str())),
+            may_be_absent.join(", ")
         ));
     }
-    out.push_str("  ],\n};\n");
+    out.push_str("  },\n};\n");
     out
+}
+
+/// The fields of an event's data that may be absent, in whose place a client reads null too.
+fn optional<'a>(part: &'a Part, definition: &str) -> Vec<&'a str> {
+    let schema = &part.definitions[definition];
+    if let Some(reference) = schema["$ref"].as_str() {
+        return optional(part, reference.trim_start_matches("#/$defs/"));
+    }
+    let is_required = |name: &str| {
+        schema["required"]
+            .as_array()
+            .is_some_and(|required| required.iter().any(|other| other == name))
+    };
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    properties
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !is_required(name))
+        .collect()
 }
 
 /// A name, what is said of it, and its type.
