@@ -1,12 +1,14 @@
 /** The package as it is published: its shape, its size, and what a project that installs it can do. */
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { rolldown } from 'rolldown';
+import { blob, Rig, token } from './rig.ts';
 
 const ROOT = new URL('../../../', import.meta.url).pathname;
 /** The most that the client may weigh, minified by Vite's bundler and gzipped, in bytes. */
@@ -17,24 +19,25 @@ mkdirSync(join(ROOT, '.tools'), { recursive: true });
 const project = mkdtempSync(join(ROOT, '.tools/sdk-ts-'));
 let packed: string;
 
-const run = (command: string, ...rest: string[]) =>
-  execFileSync(command, rest, { cwd: project, encoding: 'utf8' });
+/** Beside the rest: what is run may need an answer of this program. */
+const run = async (command: string, ...rest: string[]) =>
+  (await promisify(execFile)(command, rest, { cwd: project })).stdout;
 const bin = (name: string, ...rest: string[]) => run(join(ROOT, 'node_modules/.bin', name), ...rest);
 
-before(() => {
+before(async () => {
   writeFileSync(join(project, 'package.json'), '{"name":"project","private":true,"type":"module"}');
-  const [{ filename }] = JSON.parse(run('npm', 'pack', '--json', '--silent', join(ROOT, 'sdk-ts')));
+  const [{ filename }] = JSON.parse(await run('npm', 'pack', '--json', '--silent', join(ROOT, 'sdk-ts')));
   packed = join(project, filename);
-  run('npm', 'install', '--no-audit', '--no-fund', '--silent', '--offline', '--omit=peer', packed);
+  await run('npm', 'install', '--no-audit', '--no-fund', '--silent', '--offline', '--omit=peer', packed);
 });
 after(() => rmSync(project, { recursive: true, force: true }));
 
-test('publint finds nothing', () => {
-  assert.match(bin('publint', 'run', packed, '--strict'), /All good/);
+test('publint finds nothing', async () => {
+  assert.match(await bin('publint', 'run', packed, '--strict'), /All good/);
 });
 
-test('are the types wrong? finds nothing', () => {
-  bin('attw', packed, '--profile', 'esm-only', '--no-color');
+test('are the types wrong? finds nothing', async () => {
+  await bin('attw', packed, '--profile', 'esm-only', '--no-color');
 });
 
 test('the whole of the client is at most 5 kB gzipped', async () => {
@@ -53,7 +56,7 @@ test('what is not imported is shaken off', async () => {
   assert.doesNotMatch(output[0].code, /WebSocket|subscribe/);
 });
 
-test('it needs nothing but itself, and no browser to be imported', () => {
+test('it needs nothing but itself, and no browser to be imported', async () => {
   const manifest = JSON.parse(
     readFileSync(join(project, 'node_modules/@rivulet/client/package.json'), 'utf8'),
   );
@@ -68,12 +71,12 @@ test('it needs nothing but itself, and no browser to be imported', () => {
     console.log(JSON.stringify({ VERSION, error }));`;
   // React Native and Node before 22 have no window, no document, and maybe no WebSocket.
   const said = JSON.parse(
-    run(process.execPath, '--no-experimental-websocket', '--input-type=module', '--eval', script),
+    await run(process.execPath, '--no-experimental-websocket', '--input-type=module', '--eval', script),
   );
   assert.deepEqual(said, { VERSION: manifest.version, error: 'no WebSocket here: give one in the options' });
 });
 
-test('a thousand event types cost the compiler little', () => {
+test('a thousand event types cost the compiler little', async () => {
   const types = Array.from({ length: 1000 }, (_, index) => `family${index % 50}.event${index}`);
   const uses = types
     .slice(0, 50)
@@ -108,24 +111,41 @@ client.on('family0.evnet0', () => {});`,
       files: ['thousand.ts'],
     }),
   );
-  const said = bin('tsc', '-p', project, '--extendedDiagnostics');
+  const said = await bin('tsc', '-p', project, '--extendedDiagnostics');
   const of = (name: string) => Number(new RegExp(`${name}: +([\\d.]+)`).exec(said)?.[1]);
   console.log(`${of('Instantiations')} instantiations, ${of('Check time')} s to check`);
   // Counted, not timed: the form that distributes over the types takes tens of millions.
   assert(of('Instantiations') < 500_000, said);
 });
 
-test('an older Node with a WebSocket given connects', async () => {
-  const { Rig, token, until } = await import('./rig.ts');
-  const { createClient } = await import('../../../sdk-ts/dist/index.js');
-  const { WebSocket } = await import('ws');
-  const rig = await Rig.start();
-  try {
-    const { url } = await rig.router();
-    const client = createClient({ url, token: token('ada'), WebSocket: WebSocket as never });
-    await until('connected', () => client.state === 'connected');
-    client.close();
-  } finally {
-    await rig[Symbol.asyncDispose]();
-  }
-});
+for (const [runtime, command] of [
+  ['Node 22 or newer', [process.execPath]],
+  ['an older Node, with a WebSocket given', [process.execPath, '--no-experimental-websocket']],
+  ['Bun', [join(ROOT, '.tools/bin/bun')]],
+] as const) {
+  test(`${runtime} gets events and asks commands`, async () => {
+    const rig = await Rig.start();
+    try {
+      const { url } = await rig.router();
+      rig.answer('create_blob', async ({ content }) => {
+        await rig.publish('blob.created', blob(1), 'ada');
+        return { data: { blob_id: content } };
+      });
+      const script = join(project, 'program.mjs');
+      writeFileSync(
+        script,
+        `import { createClient } from '@rivulet/client';
+         const WebSocket = globalThis.WebSocket ?? (await import('ws')).WebSocket;
+         const client = createClient({ url: '${url}', token: '${token('ada')}', WebSocket });
+         const event = client.events('blob.*').next();
+         const reply = await client.command.createBlob({ content: 'made', schema_id: 'text' });
+         console.log(reply.blob_id, (await event).value.data.blob_id);
+         client.close();`,
+      );
+      const [program, ...options] = command;
+      assert.equal(await run(program, ...options, script), 'made blob-1\n');
+    } finally {
+      await rig[Symbol.asyncDispose]();
+    }
+  });
+}
