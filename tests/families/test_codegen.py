@@ -1,12 +1,27 @@
 """What `rivulet codegen` makes of users' own families, and that it is what the router sends."""
 
 import shutil
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 
 from pydantic import ValidationError
-from rig import HERE, INVOICE, ORDER, SHIPPED, SHOP, TICKET, OnARouter, compiled, module_of, rivulet
+from rig import (
+    HERE,
+    INVOICE,
+    LIMIT,
+    ORDER,
+    ROOT,
+    SHIPPED,
+    SHOP,
+    TICKET,
+    OnARouter,
+    compiled,
+    module_of,
+    rivulet,
+)
 
 
 class Generated(OnARouter):
@@ -68,6 +83,40 @@ class Generated(OnARouter):
         (project / "own.ts").write_text(module, encoding="utf-8")
         shutil.copy(HERE / "types.ts", project)
         self.assertEqual(compiled(project), ("", 0))
+
+
+class Documented(unittest.TestCase):
+    """The page on families; its example in Rust is looked at by `cargo test`."""
+
+    def test_all_ways_to_write_a_family_give_the_same_types(self) -> None:
+        page = (ROOT / "docs/topics/families.md").read_text()
+        json_text, python, js = (
+            page.split(f"```{language}\n", 1)[1].split("```", 1)[0] for language in ("json", "python", "js")
+        )
+        outputs = {}
+        for way, text in [
+            ("by hand", json_text),
+            ("with Pydantic", printed([sys.executable, "-"], python)),
+            ("with Zod", printed(["node", "--input-type=module", "-"], js)),
+        ]:
+            with tempfile.TemporaryDirectory() as directory:
+                (Path(directory) / "parcel.json").write_text(text)
+                for language in ("ts", "python"):
+                    out = Path(directory) / "out"
+                    done = rivulet("codegen", "--lang", language, "--families", directory, "--out", out)
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    outputs[way, language] = out.read_text()
+        for language in ("ts", "python"):
+            self.assertEqual(outputs["with Pydantic", language], outputs["by hand", language])
+            self.assertEqual(outputs["with Zod", language], outputs["by hand", language])
+
+
+def printed(command: list[str], program: str) -> str:
+    """What a program prints that is given on standard input."""
+    run = subprocess.run(
+        command, input=program, capture_output=True, text=True, cwd=ROOT, timeout=LIMIT, check=True
+    )
+    return run.stdout
 
 
 class Odd(unittest.TestCase):
