@@ -83,6 +83,14 @@ class Generated(OnARouter):
         (project / "own.ts").write_text(module, encoding="utf-8")
         shutil.copy(HERE / "types.ts", project)
         self.assertEqual(compiled(project), ("", 0))
+        # What the SDK reads at runtime: of each type the fields that may be absent, in whose place it drops null.
+        for line in [
+            "    'order.placed': ['note'],",
+            "    'order.shipped': [],",
+            "    'ticket.opened': ['labels'],",
+            "    'invoice.sent': ['note'],",
+        ]:
+            self.assertIn(line, module.splitlines())
 
 
 class Documented(unittest.TestCase):
@@ -170,6 +178,7 @@ class Odd(unittest.TestCase):
 
     def test_typescript_compiles(self) -> None:
         project = self.generated()
+        self.assertIn("    'odd.choice': [],", (project / "own.ts").read_text().splitlines())
         (project / "types.ts").write_text("export {};")
         self.assertEqual(compiled(project), ("", 0))
 
