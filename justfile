@@ -74,7 +74,7 @@ fuzz *arguments: (_need "rust" "cargo-fuzz")
 autobahn *arguments: (_need "rust" "python")
     @tests/autobahn/run "$@"
 
-# Set up parts: rust python node nats node24 go chromium cargo-fuzz
+# Set up parts: rust python node nats node24 go chromium typedoc cargo-fuzz
 [private]
 [no-exit-message]
 _need *parts:
