@@ -4,11 +4,11 @@ import { after } from './backoff.js';
 import { type CommandOptions, commands, random } from './commands.js';
 import type { SocketConstructor } from './connection.js';
 import { RivuletError } from './errors.js';
-import { type CommandMap, EVENT_TYPES, type EventMap, type Gap } from './generated.js';
+import type { CommandMap, EventMap, Gap } from './generated.js';
 import { eventQueue } from './iterator.js';
 import { type Cursor, type MakeLink, type State, socketLink } from './link.js';
 import { Pattern } from './pattern.js';
-import type { UnknownEvent } from './protocol.js';
+import { BUILTIN, type KnownTypes, type UnknownEvent } from './protocol.js';
 import type {
   AnyFamily,
   Calls,
@@ -153,9 +153,14 @@ export function makeClient(options: ClientOptions, make: MakeLink): Client<Recor
   const WebSocket = options.WebSocket ?? (globalThis.WebSocket as unknown as SocketConstructor | undefined);
   if (!WebSocket) throw new RivuletError('CLOSED', 'no WebSocket here: give one in the options');
   const { url, token, device = random() } = options;
-  const known = new Set([...EVENT_TYPES, ...families.flatMap((family) => family.eventTypes)]);
+  const known: KnownTypes = new Map([
+    ...BUILTIN,
+    ...families.flatMap((family) => Object.entries(family.eventTypes)),
+  ]);
+  const gone = new AbortController();
+  const { signal } = gone;
   const link = make(
-    { url, token, device, WebSocket, known },
+    { url, token, device, WebSocket, known, signal },
     {
       patterns: () => [...readers].flatMap(({ patterns }) => patterns.map(String)),
       event({ kind, event }) {
@@ -240,7 +245,7 @@ export function makeClient(options: ClientOptions, make: MakeLink): Client<Recor
       fault(error);
     }
     if (link.state === 'closed') return;
-    globalThis.addEventListener?.('pagehide', save);
+    globalThis.addEventListener?.('pagehide', save, { signal });
     link.open(cursor && Number.isSafeInteger(cursor.seq) ? { ...cursor } : undefined);
   };
   // Whatever the same task subscribes to rides along in the handshake.
@@ -304,7 +309,7 @@ export function makeClient(options: ClientOptions, make: MakeLink): Client<Recor
       if (link.state === 'closed') return;
       save();
       link.close();
-      globalThis.removeEventListener?.('pagehide', save);
+      gone.abort();
       waiting.close();
       for (const reader of readers) reader.end();
     },

@@ -61,7 +61,7 @@ export class InvalidPattern extends RivuletError {
       | 'wildcard_in_token'
       | 'character',
   ) {
-    super('INVALID_PATTERN', `\`${text.slice(0, 130)}\` is no pattern: ${reason.replaceAll('_', ' ')}`);
+    super('INVALID_PATTERN', `\`${text}\` is no pattern: ${reason}`);
   }
 }
 

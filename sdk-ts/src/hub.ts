@@ -16,7 +16,7 @@ import {
   type State,
   socketLink,
 } from './link.js';
-import type { Received } from './protocol.js';
+import { BUILTIN, type Received } from './protocol.js';
 
 /** An error on its way between a worker and a tab: a class does not survive it. */
 export type Fault = Pick<RivuletError, 'code' | 'message' | 'field' | 'body'>;
@@ -27,7 +27,7 @@ export type FromTab =
       join: {
         url: string;
         device: string;
-        known: string[];
+        known: [type: string, optional: readonly string[] | undefined][];
         patterns: string[];
         cursor?: Cursor;
         lock?: string;
@@ -55,7 +55,6 @@ interface Tab {
   patterns: string[];
   /** When somebody last looked at it. */
   seen: number;
-  known: string[];
 }
 
 /** How long a tab may take for a token, in milliseconds; then another is asked. */
@@ -69,7 +68,8 @@ export const asFault = (error: unknown): Fault => {
 /** The worker's side. */
 export class Hub {
   readonly #tabs = new Set<Tab>();
-  readonly #known = new Set<string>();
+  readonly #known = new Map(BUILTIN);
+  #gone = new AbortController();
   readonly #asked = new Map<number, (answer: FromTab) => void>();
   readonly #make: MakeLink;
   #link: Link | undefined;
@@ -82,7 +82,7 @@ export class Hub {
 
   /** Takes a tab's port. */
   connect(port: MessagePort): void {
-    const tab: Tab = { port, patterns: [], known: [], seen: 0 };
+    const tab: Tab = { port, patterns: [], seen: 0 };
     port.onmessage = ({ data }: MessageEvent<FromTab>) => this.#hear(tab, data);
   }
 
@@ -106,16 +106,16 @@ export class Hub {
     tab: Tab,
     { url, device, known, patterns, cursor, lock }: Extract<FromTab, { join: unknown }>['join'],
   ): void {
-    Object.assign(tab, { patterns, known, seen: ++this.#count });
+    Object.assign(tab, { patterns, seen: ++this.#count });
     this.#tabs.add(tab);
-    for (const type of known) this.#known.add(type);
+    for (const [type, optional] of known) this.#known.set(type, optional);
     // A tab holds its lock for as long as it lives, however it ends.
     if (lock) navigator.locks.request(lock, () => this.#leave(tab));
     if (!this.#link) {
       const token = () => this.#token();
       const { WebSocket } = globalThis;
       this.#link = this.#make(
-        { url, token, device, known: this.#known, WebSocket: WebSocket as never },
+        { url, token, device, known: this.#known, WebSocket: WebSocket as never, signal: this.#gone.signal },
         this.#owner(),
       );
       this.#link.open(cursor);
@@ -135,6 +135,8 @@ export class Hub {
     if (this.#tabs.size > 0) this.#link?.sync();
     else {
       this.#link?.close();
+      this.#gone.abort();
+      this.#gone = new AbortController();
       this.#link = undefined;
     }
   }

@@ -5,7 +5,7 @@ import { type Connection, connection as connect, type Socket, type SocketConstru
 import { failure, RivuletError } from './errors.js';
 import { CLOSE_CODES, type ClientFrame, type Gap, type Head, type ServerFrame } from './generated.js';
 import { Pattern } from './pattern.js';
-import { decode, type Received, SUBPROTOCOL } from './protocol.js';
+import { decode, type KnownTypes, type Received, SUBPROTOCOL } from './protocol.js';
 
 /** Where in the stream a client stands: all up to here was handed on. */
 export interface Cursor {
@@ -76,7 +76,9 @@ export interface LinkOptions {
   device: string;
   WebSocket: SocketConstructor;
   /** The event types that are not unknown. */
-  known: ReadonlySet<string>;
+  known: KnownTypes;
+  /** Aborted when the link is closed: what it listens to ends with it. */
+  signal: AbortSignal;
 }
 
 /** Makes a link, which does nothing until it is opened. */
@@ -90,7 +92,7 @@ const TRIES_AGAIN = 1_000;
 const CHANGE = 'patterns';
 
 /** A link over sockets of its own. */
-export const socketLink: MakeLink = ({ url, token, device, WebSocket, known }, owner) => {
+export const socketLink: MakeLink = ({ url, token, device, WebSocket, known, signal }, owner) => {
   let state: State = 'waiting';
   let error: RivuletError | undefined;
   let cursor: Cursor | undefined;
@@ -348,7 +350,6 @@ export const socketLink: MakeLink = ({ url, token, device, WebSocket, known }, o
   // What was connected before the network went may be dead without knowing.
   const online = () => (state === 'connected' ? open() : look());
   const page = globalThis.document;
-  const gone = new AbortController();
   const seen = () => page.visibilityState === 'visible' && look();
 
   return {
@@ -364,7 +365,6 @@ export const socketLink: MakeLink = ({ url, token, device, WebSocket, known }, o
     },
     open(from) {
       cursor = from;
-      const { signal } = gone;
       globalThis.addEventListener?.('online', online, { signal });
       page?.addEventListener('visibilitychange', seen, { signal });
       open();
@@ -383,7 +383,6 @@ export const socketLink: MakeLink = ({ url, token, device, WebSocket, known }, o
     look,
     close() {
       leave('closed');
-      gone.abort();
     },
   };
 };

@@ -49,8 +49,11 @@ export type CommandFrame<Commands = CommandMap> = {
   };
 }[keyof Commands & string];
 
+/** Event types, each with the fields that null leaves out; undefined: all. */
+export type KnownTypes = ReadonlyMap<string, readonly string[] | undefined>;
+
 /** The types of the built-in families. */
-const builtin: ReadonlySet<string> = new Set(EVENT_TYPES);
+export const BUILTIN: KnownTypes = new Map(EVENT_TYPES.map((type) => [type, undefined]));
 const serverFrames: ReadonlySet<unknown> = new Set(SERVER_FRAMES);
 
 /**
@@ -58,7 +61,7 @@ const serverFrames: ReadonlySet<unknown> = new Set(SERVER_FRAMES);
  * place as `rejected`, and takes nothing else with it. `null` for a field that may be absent is read as absent.
  * Types that are not among the `known` come as `unknown`.
  */
-export function decode(text: string, known: ReadonlySet<string> = builtin): Received[] {
+export function decode(text: string, known: KnownTypes = BUILTIN): Received[] {
   let frame: unknown;
   try {
     frame = JSON.parse(text);
@@ -115,7 +118,7 @@ function patterns(texts: string[]): string[] {
   });
 }
 
-function received(frame: unknown, known: ReadonlySet<string>): Received {
+function received(frame: unknown, known: KnownTypes): Received {
   if (!isObject(frame)) return rejected('INVALID_MESSAGE', 'not a JSON object');
   const { type, data } = frame;
   if (!isString(type)) return notOf('type');
@@ -129,8 +132,9 @@ function received(frame: unknown, known: ReadonlySet<string>): Received {
   if (type === 'reply' ? data === undefined : !isObject(data)) return notOf('data');
   if (type !== 'reply' && (isFrame || isKnown)) {
     const fields = data as Fields;
-    // No field that is known is null where it is there.
-    for (const name in fields) if (fields[name] === null) delete fields[name];
+    const optional = known.get(type);
+    for (const name in fields)
+      if (fields[name] === null && (!optional || optional.includes(name))) delete fields[name];
     // The cursor moves by these: what is no position must not become one.
     const moves = type === 'gap' || type === 'resumed';
     for (const name of isFrame ? ['seq', 'from_seq', 'to_seq'] : [])

@@ -49,8 +49,8 @@ export type Calls<Commands, Options> = {
 
 /** A family of one's own events and commands; `rivulet codegen --lang ts` writes it. */
 export interface Family<Events, Commands> {
-  /** The event types that it has: what tells a known event from an unknown one. */
-  readonly eventTypes: readonly string[];
+  /** The event types that it has, each with the fields that may be absent, in whose place null is read as absent. */
+  readonly eventTypes: Readonly<Record<string, readonly string[]>>;
   /** For the compiler alone; never there. */
   readonly types?: { events: Events; commands: Commands };
 }

@@ -170,7 +170,7 @@ const sharedLink =
       },
       open(from) {
         cursor = from;
-        document.addEventListener('visibilitychange', seen);
+        document.addEventListener('visibilitychange', seen, { signal: options.signal });
         join();
       },
       send(text) {
@@ -183,7 +183,6 @@ const sharedLink =
       reconnect: () => (own ? own.reconnect() : port ? tell({ do: 'reconnect' }) : join()),
       look: () => (own ? own.look() : tell({ do: 'look' })),
       close() {
-        document.removeEventListener('visibilitychange', seen);
         own?.close();
         become('closed');
         leave();

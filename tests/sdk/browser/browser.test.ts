@@ -24,7 +24,7 @@ before(async () => {
   // The page's origin is not known before its server is.
   server = createServer(async ({ url = '/' }, response) => {
     const path = new URL(url, 'http://page').pathname;
-    const file = path.startsWith('/react/') ? `.tools/react-page/dist/${path.slice(7)}` : `sdk-ts${path}`;
+    const file = path.startsWith('/pages/') ? `.tools${path}` : `sdk-ts${path}`;
     try {
       const body = path === '/' ? '<!doctype html><title>a page</title>' : await readFile(join(ROOT, file));
       response.setHeader('content-type', KINDS[extname(path)] ?? 'text/html').end(body);
@@ -297,14 +297,64 @@ test('permessage-deflate is agreed upon and read', LIMIT, async () => {
   });
 });
 
+/** Builds a page with the package as it is published. */
+function build(source: string, name: string): void {
+  const script = join(ROOT, 'tests/sdk/browser/build-page.mjs');
+  execFileSync(process.execPath, [script, source, name], { cwd: ROOT, stdio: 'inherit' });
+}
+
+test('the shop’s page has its own events and command, from a backend in Go', LIMIT, async () => {
+  build('examples/shop/web', 'shop');
+  // A stream of its own, as another one is not changed without being asked to.
+  await using own = await Rig.start();
+  const router = await own.router({
+    RIVULET_DEV: 'true',
+    RIVULET_JWT_SECRET: '',
+    RIVULET_FAMILIES: join(ROOT, 'examples/families'),
+  });
+  // Built and then run, so that what is ended is the backend and not its compiler.
+  const binary = join(own.directory, 'shop');
+  execFileSync('go', ['build', '-o', binary, '.'], { cwd: join(ROOT, 'examples/shop/go'), stdio: 'inherit' });
+  own.run(binary, { NATS_URL: own.natsUrl });
+  await withContext(async (context) => {
+    const page = await context.newPage();
+    await page.goto(
+      `${origin}/pages/shop/dist/index.html?${new URLSearchParams({ router: router.url, user: 'ada' })}`,
+    );
+    await page.locator('#state', { hasText: 'connected' }).waitFor();
+    await own.publish('stock.level', { left: { tea: 12, coffee: 3 } }, 'ada');
+    await page.locator('#left', { hasText: '12 tea, 3 coffee' }).waitFor();
+    // The backend may still be on its way; its command then has nobody who answers.
+    await until('a backend', async () => {
+      await page.click('#reserve button');
+      await page.locator('#events li, #trouble:not(:empty)').first().waitFor();
+      return (await page.locator('#events li').count()) === 1;
+    });
+    assert.equal(await page.locator('#events li').textContent(), '1 tea put aside');
+    await page.selectOption('#sku', 'coffee');
+    await page.fill('#count', '4');
+    await page.click('#reserve button');
+    await page.locator('#trouble', { hasText: 'so many are not left' }).waitFor();
+    const lines = [{ sku: 'tea', count: 2, cents: 450 }];
+    const order = {
+      order_id: 'o1',
+      lines,
+      pay_by: { kind: 'on_delivery' },
+      placed_at: '2026-01-31T12:00:00Z',
+    };
+    await own.publish('order.placed', order, 'ada');
+    await page.locator('#events li', { hasText: 'order o1: 1 lines' }).waitFor();
+  });
+});
+
 test('a React page, built from the installed package, in strict mode', LIMIT, async () => {
-  execFileSync(process.execPath, [join(ROOT, 'tests/sdk/browser/build-page.mjs')], { stdio: 'inherit' });
+  build('tests/sdk/browser/react', 'react');
   rig.answer('process_blob', ({ blob_id }) => ({ data: { blob_id, processor_id: 'p' } }));
   await withContext(async (context) => {
     const before = balancer.open;
     const page = await context.newPage();
     const query = new URLSearchParams({ url: balancer.url, token: token('react') });
-    await page.goto(`${origin}/react/index.html?${query}`);
+    await page.goto(`${origin}/pages/react/dist/index.html?${query}`);
     await page.locator('#state', { hasText: 'connected' }).waitFor();
     await until('one socket', () => balancer.open === before + 1);
     await publish('react', 0, 3);

@@ -1,4 +1,6 @@
-// Builds the React page as a user's project would: the packed package installed, types checked, bundled by Vite.
+// Builds a page as a user's project would: the packed package installed, types checked, bundled by Vite.
+//
+//   node build-page.mjs SOURCE NAME    into .tools/pages/NAME/dist
 
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,10 +9,11 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'vite';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
-const project = join(root, '.tools/react-page');
+const [source, name] = process.argv.slice(2);
+const project = join(root, '.tools/pages', name);
 rmSync(project, { recursive: true, force: true });
 mkdirSync(project, { recursive: true });
-cpSync(join(root, 'tests/sdk/browser/react'), project, { recursive: true });
+cpSync(join(root, source), project, { recursive: true });
 writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'page', private: true, type: 'module' }));
 writeFileSync(
   join(project, 'tsconfig.json'),
@@ -23,9 +26,10 @@ writeFileSync(
       jsx: 'react-jsx',
       strict: true,
       noEmit: true,
+      allowImportingTsExtensions: true,
       types: [],
     },
-    include: ['*.tsx'],
+    include: ['*.ts', '*.tsx'],
   }),
 );
 const npm = (...rest) =>

@@ -86,6 +86,12 @@ export class Rig implements AsyncDisposable {
     return router;
   }
 
+  /** Runs something until the test ends. */
+  run(command: string, env: Record<string, string>): void {
+    const child = spawn(command, { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'inherit'] });
+    this.#children.add(child);
+  }
+
   /** A port that leads to whatever `to` names. */
   async balancer(): Promise<Balancer> {
     const balancer = new Balancer();
