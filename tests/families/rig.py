@@ -161,9 +161,23 @@ def module_of(file: Path) -> Any:
 
 
 def compiled(project: Path) -> tuple[str, int]:
-    """What the TypeScript compiler says of a directory."""
-    for file in ("client.d.ts", "tsconfig.json"):
-        shutil.copy(HERE / file, project)
+    """What the TypeScript compiler says of a directory, in which the SDK is installed."""
+    package = project / "node_modules/@rivulet/client"
+    package.parent.mkdir(parents=True)
+    package.symlink_to(ROOT / "sdk-ts")
+    (project / "package.json").write_text('{"type": "module"}')
+    options = {
+        "strict": True,
+        "noEmit": True,
+        "target": "esnext",
+        "module": "nodenext",
+        "exactOptionalPropertyTypes": True,
+        "allowImportingTsExtensions": True,
+        "skipLibCheck": True,
+        "typeRoots": [str(ROOT / "node_modules/@types")],
+        "types": ["node"],
+    }
+    (project / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "include": ["*.ts"]}))
     command = [ROOT / "node_modules/.bin/tsc", "-p", project]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout, done.returncode

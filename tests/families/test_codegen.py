@@ -1,12 +1,29 @@
 """What `rivulet codegen` makes of users' own families, and that it is what the router sends."""
 
+import asyncio
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 
 from pydantic import ValidationError
-from rig import HERE, INVOICE, ORDER, SHIPPED, SHOP, TICKET, OnARouter, compiled, module_of, rivulet
+from rig import (
+    HERE,
+    INVOICE,
+    LIMIT,
+    ORDER,
+    ROOT,
+    SHIPPED,
+    SHOP,
+    TICKET,
+    OnARouter,
+    compiled,
+    module_of,
+    rivulet,
+)
 
 
 class Generated(OnARouter):
@@ -61,13 +78,64 @@ class Generated(OnARouter):
         self.assertEqual((ask.command_name, ask.reply_model()), ("reserve_stock", own.ReserveStockReply))
         self.assertEqual(own.EVENT_TYPES, own.family.events.keys())
 
-    def test_the_typescript_module_compiles_and_its_types_are_exact(self) -> None:
+    def test_the_typescript_module_has_exact_types_and_runs_in_the_client(self) -> None:
         project = self.directory / "ts"
         project.mkdir()
         module = self.generated("ts", "--families", self.families)
         (project / "own.ts").write_text(module, encoding="utf-8")
-        shutil.copy(HERE / "types.ts", project)
+        for file in ("types.ts", "use.ts"):
+            shutil.copy(HERE / file, project)
         self.assertEqual(compiled(project), ("", 0))
+        # What the SDK reads at runtime: the fields that may be absent, in whose place it drops null.
+        for line in [
+            "    'order.placed': ['note'],",
+            "    'order.shipped': [],",
+            "    'ticket.opened': ['labels'],",
+            "    'invoice.sent': ['note'],",
+        ]:
+            self.assertIn(line, module.splitlines())
+        with subprocess.Popen(
+            [ROOT / ".tools/bin/node24", "use.ts", self.url], cwd=project, stdout=subprocess.PIPE, text=True
+        ) as program:
+            self.addCleanup(program.kill)
+            self.assertEqual(program.stdout.readline(), "true\n")
+            asyncio.run(self.publish("order.placed", ORDER | {"note": None}, "tess"))
+            self.assertEqual(json.loads(program.stdout.readline()), ORDER)
+            self.assertEqual(program.wait(timeout=LIMIT), 0)
+
+
+class Documented(unittest.TestCase):
+    """The page on families; its example in Rust is looked at by `cargo test`."""
+
+    def test_all_ways_to_write_a_family_give_the_same_types(self) -> None:
+        page = (ROOT / "docs/topics/families.md").read_text()
+        json_text, python, js = (
+            page.split(f"```{language}\n", 1)[1].split("```", 1)[0] for language in ("json", "python", "js")
+        )
+        outputs = {}
+        for way, text in [
+            ("by hand", json_text),
+            ("with Pydantic", printed([sys.executable, "-"], python)),
+            ("with Zod", printed(["node", "--input-type=module", "-"], js)),
+        ]:
+            with tempfile.TemporaryDirectory() as directory:
+                (Path(directory) / "parcel.json").write_text(text)
+                for language in ("ts", "python"):
+                    out = Path(directory) / "out"
+                    done = rivulet("codegen", "--lang", language, "--families", directory, "--out", out)
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    outputs[way, language] = out.read_text()
+        for language in ("ts", "python"):
+            self.assertEqual(outputs["with Pydantic", language], outputs["by hand", language])
+            self.assertEqual(outputs["with Zod", language], outputs["by hand", language])
+
+
+def printed(command: list[str], program: str) -> str:
+    """What a program prints that is given on standard input."""
+    run = subprocess.run(
+        command, input=program, capture_output=True, text=True, cwd=ROOT, timeout=LIMIT, check=True
+    )
+    return run.stdout
 
 
 class Odd(unittest.TestCase):
@@ -121,7 +189,7 @@ class Odd(unittest.TestCase):
 
     def test_typescript_compiles(self) -> None:
         project = self.generated()
-        (project / "types.ts").write_text("export {};")
+        self.assertIn("    'odd.choice': [],", (project / "own.ts").read_text().splitlines())
         self.assertEqual(compiled(project), ("", 0))
 
     def test_a_family_may_have_commands_alone(self) -> None:
@@ -130,7 +198,6 @@ class Odd(unittest.TestCase):
         )
         odd = module_of(project / "odd_families.py")
         self.assertEqual((odd.family.events, list(odd.family.commands)), ({}, ["go"]))
-        (project / "types.ts").write_text("export {};")
         self.assertEqual(compiled(project), ("", 0))
 
 

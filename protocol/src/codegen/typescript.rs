@@ -2,7 +2,7 @@
 
 mod types;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::types::{comment, is_identifier, literal, object, type_of};
 use super::{GeneratedFile, part::Part, schemas::into_profile};
@@ -88,36 +88,58 @@ pub(super) fn family(catalog: &Catalog) -> String {
          export const family: Family<Events, Commands> = {\n  eventTypes: {\n",
     );
     for event in &part.events {
-        let may_be_absent: Vec<_> = optional(&part, &event.data)
+        let absent: Vec<_> = optional(&event.data, &part.definitions)
             .into_iter()
-            .map(|name| literal(&Value::from(name)))
+            .map(|field| literal(&Value::from(field)))
             .collect();
-        out.push_str(&format!(
-            "    {}: [{}],\n",
-            literal(&Value::from(event.event_type.as_str())),
-            may_be_absent.join(", ")
-        ));
+        let name = literal(&Value::from(event.event_type.as_str()));
+        out.push_str(&format!("    {name}: [{}],\n", absent.join(", ")));
     }
     out.push_str("  },\n};\n");
     out
 }
 
-/// The fields of an event's data that may be absent, in whose place a client reads null too.
-fn optional<'a>(part: &'a Part, definition: &str) -> Vec<&'a str> {
-    let schema = &part.definitions[definition];
-    if let Some(reference) = schema["$ref"].as_str() {
-        return optional(part, reference.trim_start_matches("#/$defs/"));
-    }
-    let is_required = |name: &str| {
-        schema["required"]
-            .as_array()
-            .is_some_and(|required| required.iter().any(|other| other == name))
+/// The fields of an event's data that may be absent, whichever branch of a choice it is: in their place the SDK
+/// reads null as absent.
+fn optional<'d>(data: &str, definitions: &'d Map<String, Value>) -> Vec<&'d str> {
+    let mut objects = Vec::new();
+    objects_of(&definitions[data], definitions, &mut objects);
+    let required = |object: &Value, field: &str| {
+        let required = object["required"].as_array();
+        required.is_some_and(|required| required.iter().any(|other| other == field))
     };
-    let properties = schema["properties"].as_object().into_iter().flatten();
-    properties
-        .map(|(name, _)| name.as_str())
-        .filter(|name| !is_required(name))
-        .collect()
+    let mut fields = Vec::new();
+    for (field, _) in objects
+        .iter()
+        .flat_map(|object| object["properties"].as_object())
+        .flatten()
+    {
+        let always = objects.iter().any(|object| required(object, field));
+        if !always && !fields.contains(&field.as_str()) {
+            fields.push(field.as_str());
+        }
+    }
+    fields
+}
+
+/// The objects that a value of this schema may be.
+fn objects_of<'d>(schema: &'d Value, definitions: &'d Map<String, Value>, objects: &mut Vec<&'d Value>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return objects_of(
+            &definitions[reference.trim_start_matches("#/$defs/")],
+            definitions,
+            objects,
+        );
+    }
+    let choices = ["oneOf", "anyOf", "allOf"]
+        .into_iter()
+        .filter_map(|choice| schema[choice].as_array());
+    for branch in choices.flatten() {
+        objects_of(branch, definitions, objects);
+    }
+    if schema["properties"].is_object() {
+        objects.push(schema);
+    }
 }
 
 /// A name, what is said of it, and its type.
