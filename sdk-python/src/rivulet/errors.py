@@ -3,23 +3,54 @@
 The messages are those of the router, so that a fault reads the same wherever it is found.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
 
-from rivulet._generated import ErrorCode
+from rivulet._generated import ErrorBody, ErrorCode
+
+ClientCode = Literal["QUEUE_FULL", "CLOSED"]
+"""The codes that the client itself adds: too many commands wait to be sent; the client was closed."""
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class RivuletError(Exception):
     """The error that all others of this package are."""
 
-    code: ErrorCode
-    """One of the router's codes."""
+    code: ErrorCode | ClientCode | str
+    """One of the router's codes or of the client's, or a backend's own."""
+    message: str
+    """What went wrong, for people."""
     field: str | None
     """The field at fault, as a path such as `data.content` or `events[2]`."""
+    retry_after: float | None
+    """After how many seconds trying again may help."""
+    extra: Mapping[str, Any]
+    """Whatever else a backend said of it, by name; of an `OUTCOME_UNKNOWN` the command's `id`."""
 
-    def __init__(self, code: ErrorCode, message: str, field: str | None = None) -> None:
+    def __init__(
+        self,
+        code: ErrorCode | ClientCode | str,
+        message: str,
+        field: str | None = None,
+        retry_after: float | None = None,
+        extra: Mapping[str, Any] = _NOTHING,
+    ) -> None:
+        """An error of this code."""
         super().__init__(message)
         self.code = code
+        self.message = message
         self.field = field
+        self.retry_after = retry_after
+        self.extra = extra
+
+    @classmethod
+    def of(cls, body: ErrorBody) -> "RivuletError":
+        """The error that an `error` frame tells."""
+        return RivuletError(
+            body.code, body.message, body.field, body.retry_after, body.model_extra or _NOTHING
+        )
 
 
 PatternFault = Literal[
@@ -43,6 +74,7 @@ class InvalidPattern(RivuletError):  # noqa: N818 (the word of the router and of
     """Why, for programs; the message says it for people."""
 
     def __init__(self, reason: PatternFault) -> None:
+        """An error for this reason."""
         super().__init__("INVALID_PATTERN", _PATTERN_FAULTS[reason])
         self.reason = reason
 
@@ -64,5 +96,6 @@ class InvalidUserId(RivuletError):  # noqa: N818 (as above)
     """Why, for programs; the message says it for people."""
 
     def __init__(self, reason: UserIdFault) -> None:
+        """An error for this reason."""
         super().__init__("INVALID_MESSAGE", _USER_ID_FAULTS[reason])
         self.reason = reason

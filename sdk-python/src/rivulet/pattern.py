@@ -5,6 +5,7 @@ or more. The bare `*` is Rivulet's alias for "all that I may see": it matches ev
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rivulet.errors import InvalidPattern
@@ -65,6 +66,18 @@ class Pattern:
 
     def __str__(self) -> str:
         return self.text
+
+
+def cover(patterns: Iterable[Pattern]) -> list[Pattern]:
+    """The fewest of these patterns that cover all of them, in their order."""
+    # `*` and `>` cover each other; of the two the router never refuses `*`.
+    widest_first = sorted(dict.fromkeys(patterns), key=lambda pattern: not pattern.is_all)
+    kept: list[Pattern] = []
+    for pattern in widest_first:
+        if not any(pattern.within(other) for other in kept):
+            kept = [other for other in kept if not other.within(pattern)]
+            kept.append(pattern)
+    return kept
 
 
 def _checked(text: str) -> tuple[str, ...]:

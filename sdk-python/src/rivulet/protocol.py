@@ -5,15 +5,17 @@ What is read comes through the generated models, which are strict to build and l
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict, TypeGuard, TypeVar
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeGuard, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from rivulet._generated import SERVER_FRAMES, ClientFrame, Event, ServerFrame
+from rivulet._generated import SERVER_FRAMES, ClientFrame, Event, ServerFrame, family
+from rivulet._wire import Envelope, UnknownEvent
 from rivulet.errors import InvalidPattern, RivuletError
+from rivulet.family import Family
 from rivulet.pattern import Pattern
 
 SUBPROTOCOL = "rivulet.v1"
@@ -23,10 +25,13 @@ MAX_ID_LENGTH = 64
 
 _MAX_SAFE_INTEGER = 2**53 - 1
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 _SERVER_FRAME: TypeAdapter[ServerFrame] = TypeAdapter(ServerFrame)
+_JSON = json.JSONDecoder()
+# What stands between two items of an array.
+_BETWEEN = re.compile(r"[^ \t\n\r,]")
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Envelope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +58,79 @@ class CommandFrame(TypedDict):
     """What the command takes."""
 
 
+class Decoder(Generic[E]):
+    """Reads what the router says, with the event types of some families beside the built-in ones."""
+
+    def __init__(self, families: Iterable[Family[E]] = ()) -> None:
+        """Raises `ValueError` where two families have an event type in common."""
+        self._models: dict[str, type[Any]] = {}
+        for one in [family, *families]:
+            if twice := self._models.keys() & one.events.keys():
+                raise ValueError(f"two families have the event type {min(twice)}")
+            self._models.update(one.events)
+
+    def knows(self, event_type: str) -> bool:
+        """Whether events of this type have a model."""
+        return event_type in self._models
+
+    def event(self, fields: dict[str, Any]) -> Event | E | Rejected:
+        """Reads an event."""
+        model = self._models.get(fields["type"], UnknownEvent)
+        try:
+            # The class's own validator: a union would look for the class once more.
+            event: Event | E = model.__pydantic_validator__.validate_python(fields)
+            return event
+        except ValidationError as error:
+            return _not_a_model(error, 0)
+
+    def frame(self, fields: dict[str, Any]) -> ServerFrame | Rejected:
+        """Reads a frame that is no event."""
+        try:
+            return _SERVER_FRAME.validate_python(fields)
+        except ValidationError as error:
+            # The first step is the arm of the union.
+            return _not_a_model(error, 1)
+
+
+_BUILT_IN: Decoder[Any] = Decoder()
+
+
 def decode(text: str) -> list[Received]:
     """Reads a text frame: one object, or an array of them in order.
 
     Never raises: what can't be read stands in its place as `Rejected`, and takes nothing else with it.
     """
+    return [_received(item) for item in parse(text.encode("utf-8", "surrogatepass"))]
+
+
+def parse(frame: bytes) -> "list[dict[str, Any] | Rejected]":
+    """The objects of a text frame, each with a `type`. Never raises, as `decode`."""
     try:
         # Unlike `json` it refuses NaN and halves of surrogate pairs and bounds the depth, as the router does.
-        frame = from_json(text.encode(), allow_inf_nan=False)
+        parsed = from_json(frame, allow_inf_nan=False)
     except ValueError:
         return [_rejected("INVALID_JSON", "not JSON")]
-    return [_received(item) for item in frame] if isinstance(frame, list) else [_received(frame)]
+    return [_typed(item) for item in parsed] if _is_list(parsed) else [_typed(parsed)]
+
+
+def split(frame: bytes) -> list[bytes]:
+    """The bytes of each object of a text frame that `parse` took, as they came."""
+    if not frame.lstrip().startswith(b"["):
+        return [frame]
+    text = frame.decode()
+    pieces: list[bytes] = []
+    start = _after_space(text, text.index("[") + 1)
+    while text[start] != "]":
+        _, end = _JSON.raw_decode(text, start)
+        pieces.append(text[start:end].encode())
+        start = _after_space(text, end)
+    return pieces
+
+
+def _after_space(text: str, start: int) -> int:
+    found = _BETWEEN.search(text, start)
+    assert found is not None, "what was parsed ends with a bracket"
+    return found.start()
 
 
 def encode(frame: ClientFrame | CommandFrame) -> str:
@@ -73,9 +140,9 @@ def encode(frame: ClientFrame | CommandFrame) -> str:
     `ValueError` where a command's `data` has no form in JSON.
     """
     # Not everyone who calls this has a type checker.
-    fields: Any = frame
-    if not isinstance(fields, Mapping):
+    if not isinstance(frame, Mapping):
         raise RivuletError("INVALID_MESSAGE", "a message is one JSON object")
+    fields = cast("Mapping[str, Any]", frame)
     message_id = _optional(fields, "id", _is_string, "a string")
     if message_id is not None and len(message_id) > MAX_ID_LENGTH:
         raise RivuletError("TOO_LARGE", f"`id` has at most {MAX_ID_LENGTH} characters", "id")
@@ -119,21 +186,25 @@ def _patterns(texts: list[str]) -> list[str]:
     return texts
 
 
-def _received(frame: Any) -> Received:
+def _received(item: dict[str, Any] | Rejected) -> Received:
+    if isinstance(item, Rejected):
+        return item
+    return _BUILT_IN.frame(item) if item["type"] in SERVER_FRAMES else _BUILT_IN.event(item)
+
+
+def _typed(frame: Any) -> dict[str, Any] | Rejected:
     if not isinstance(frame, dict):
         return _rejected("INVALID_MESSAGE", "a frame is one JSON object")
-    frame_type = frame.get("type")
-    if not isinstance(frame_type, str):
+    fields = cast("dict[str, Any]", frame)
+    if not isinstance(fields.get("type"), str):
         return _rejected("INVALID_MESSAGE", "`type` is a string", "type")
-    try:
-        if frame_type in SERVER_FRAMES:
-            return _SERVER_FRAME.validate_python(frame)
-        return _EVENT.validate_python(frame)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        # The first step is the arm of the union.
-        field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"][1:])
-        return _rejected("INVALID_MESSAGE", first["msg"], field.removeprefix(".") or None)
+    return fields
+
+
+def _not_a_model(error: ValidationError, arms: int) -> Rejected:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"][arms:])
+    return _rejected("INVALID_MESSAGE", first["msg"], field.removeprefix(".") or None)
 
 
 def _rejected(
@@ -172,8 +243,12 @@ def _is_string(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and not _LONE_SURROGATE.search(value)
 
 
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
 def _are_strings(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(_is_string(item) for item in value)
+    return _is_list(value) and all(_is_string(item) for item in value)
 
 
 def _is_position(value: object) -> TypeGuard[int | float]:
