@@ -17,14 +17,23 @@ _TIME = re.compile(
 
 def _read_time(value: Any) -> Any:
     """Any RFC 3339 time, or an ISO time without a zone, which is UTC; finer than microseconds is cut."""
+    if isinstance(value, datetime):
+        # On the wire it would be taken for UTC, and who made it may have meant the local time.
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone: datetime.now(UTC) has one")
+        return _in_utc(value)
     if not isinstance(value, str):
         return value
     # `fromisoformat` alone would take more than the router and the other languages do.
     if not _TIME.fullmatch(value):
         raise ValueError("not a time such as 2026-01-31T12:00:00Z")
     time = datetime.fromisoformat(value.upper())
+    return _in_utc(time.replace(tzinfo=UTC) if time.tzinfo is None else time)
+
+
+def _in_utc(time: datetime) -> datetime:
     try:
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return time.astimezone(UTC)
     except OverflowError:
         raise ValueError("a time is in the years 1 to 9999 of UTC") from None
 
