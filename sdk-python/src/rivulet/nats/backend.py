@@ -134,7 +134,7 @@ class Backend:
         subscriptions, self._subscriptions = self._subscriptions, []
         try:
             for subscription in subscriptions:
-                # nats-py's own drain sends this after the PING that should follow, and drops what comes between.
+                # nats-py's own drain sends this after its PING, and drops what comes between.
                 await self._connection._send_unsubscribe(subscription._id)  # pyright: ignore[reportPrivateUsage]
             await self._settle()
             for subscription in subscriptions:

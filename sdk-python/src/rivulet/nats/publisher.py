@@ -117,6 +117,7 @@ class Publisher:
         self._types: dict[type[BaseModel], list[str]] = {}
         for family in (built_in, *families):
             for event_type, envelope in family.events.items():
+                envelope.model_rebuild()
                 model = envelope.model_fields["data"].annotation
                 if not (isinstance(model, type) and issubclass(model, BaseModel)):
                     raise TypeError(f"the data of {event_type} is no model")
