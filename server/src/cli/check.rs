@@ -70,6 +70,25 @@ fn summary(config: &Config) -> String {
         "stream",
         format!("{}, {} h", stream.name, stream.max_age.as_secs() / 3600),
     );
+    for family in config.catalog.families() {
+        let of = |of: &str| of == family.name;
+        let events = config
+            .catalog
+            .events()
+            .iter()
+            .filter(|event| of(&event.family))
+            .count();
+        let commands = config
+            .catalog
+            .commands()
+            .iter()
+            .filter(|command| of(&command.family))
+            .count();
+        line(
+            "family",
+            format!("{}, {events} events, {commands} commands", family.name),
+        );
+    }
     for source in &config.sources {
         line("source", self::source(source));
     }
