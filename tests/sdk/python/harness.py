@@ -53,7 +53,7 @@ class Live(unittest.IsolatedAsyncioTestCase):
     ) -> "Router":
         """A router, ready; settings are variables without their RIVULET_."""
         router = Router(server, dev, port or free_port(), self.directory, settings)
-        self.addCleanup(router.process.end)
+        self.addCleanup(lambda: router.process.end())
         return router
 
     async def backend(self, server: "Nats") -> "Backend":
@@ -96,8 +96,12 @@ class Process:
         self._popen.wait()
 
     def end(self) -> None:
-        if self._popen.poll() is None:
-            self.kill()
+        self.kill()
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._popen.poll() is None
 
     def wait_until(self, what: str, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + LIMIT
