@@ -8,7 +8,15 @@ from collections.abc import Set
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 _TIME = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:[0-5]\d)?", re.ASCII | re.IGNORECASE
@@ -53,6 +61,15 @@ class Model(BaseModel):
     model_config = ConfigDict(
         strict=True, frozen=True, extra="allow", populate_by_name=True, allow_inf_nan=False
     )
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _as_json(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """An optional that is not there is absent; null stands where a field has to be, and may be null."""
+        written: dict[str, Any] = write(self)
+        for name, field in type(self).model_fields.items():
+            if not field.is_required() and getattr(self, name) is None:
+                written.pop(field.serialization_alias or name if info.by_alias else name, None)
+        return written
 
 
 class Envelope(Model):

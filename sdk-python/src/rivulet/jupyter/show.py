@@ -54,7 +54,7 @@ class Table:
 
 def _as_json(data: BaseModel | Mapping[str, Any]) -> str:
     if isinstance(data, BaseModel):
-        return data.model_dump_json(by_alias=True, exclude_none=True)
+        return data.model_dump_json(by_alias=True)
     return to_json(data).decode()
 
 

@@ -206,7 +206,7 @@ class Backend:
                 if not isinstance(reply, command.reply):
                     got, due = type(reply).__name__, command.reply.__name__
                     raise TypeError(f"{name} is answered with {due}, not {got}")
-                return b'{"data":%b}' % reply.model_dump_json(by_alias=True, exclude_none=True).encode()
+                return b'{"data":%b}' % reply.model_dump_json(by_alias=True).encode()
             except Refused as refused:
                 return _refusal(refused)
             except Exception:

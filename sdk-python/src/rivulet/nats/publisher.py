@@ -184,7 +184,7 @@ class Publisher:
         if event.traceparent is not None:
             headers.append(("traceparent", _one_word("traceparent", event.traceparent)))
         if isinstance(data, BaseModel):
-            payload = data.model_dump_json(by_alias=True, exclude_none=True).encode()
+            payload = data.model_dump_json(by_alias=True).encode()
         else:
             payload = to_json(data, inf_nan_mode="constants")
         return _Message(subject, payload, _Headers(headers), message_id)
