@@ -3,11 +3,12 @@
 import html
 import traceback
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from IPython.display import HTML, display
 from IPython.utils.capture import capture_output
 
+from rivulet.jupyter.show import Area
 from rivulet.pattern import Pattern
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ class Handler:
         if not self._patterns:
             raise ValueError("%%on needs a pattern: %%on blob.*")
         name = f"<%%on {patterns}>"
-        self._code = compile(shell.transform_cell(body), name, "exec")
+        # Magics and `!` in it become Python.
+        transform: Callable[[str], str] = shell.transform_cell
+        self._code = compile(transform(body), name, "exec")
         self._lines = body.splitlines()
         self._name = name
         self._shell = shell
@@ -38,7 +41,7 @@ class Handler:
         """How often it ran."""
         self.errors = 0
         """How often it raised."""
-        self._area = display(HTML(self._html()), display_id=True)
+        self._area = Area(self._html())
 
     def wants(self, event_type: str) -> bool:
         """Whether it runs for events of this type."""
@@ -79,8 +82,7 @@ class Handler:
         return "".join(lines) + "".join(traceback.format_exception_only(error))
 
     def _show(self) -> None:
-        if self._area is not None:
-            self._area.update(HTML(self._html()))
+        self._area.show(self._html())
 
     def _html(self) -> str:
         state = f"<small>{html.escape(self._state)}: {self.runs} runs, {self.errors} errors</small>"

@@ -7,17 +7,19 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Coroutine, Sequence
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
-from IPython.display import HTML, display
 
 from rivulet.errors import RivuletError
 from rivulet.jupyter.feed import Feed
 from rivulet.jupyter.handler import Handler
-from rivulet.jupyter.show import Table
+from rivulet.jupyter.show import Area, Table
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
 
 T = TypeVar("T")
 
@@ -74,7 +76,8 @@ class RivuletMagics(Magics):
         if line.split()[:1] == ["publish"]:
             line, data = _json_of(line)
         else:
-            line = self.shell.var_expand(line, depth=2)
+            expand: Callable[[str], str] = self._in().var_expand
+            line = expand(line)
         asked = _parser().parse_args(shlex.split(line))
         try:
             return self._do(asked, data)
@@ -93,7 +96,7 @@ class RivuletMagics(Magics):
         try:
             # Refused before there is anything to see.
             feed.subscribe(*patterns.split())
-            feed.on(patterns, Handler(self.shell, patterns, cell))
+            feed.on(patterns, Handler(self._in(), patterns, cell))
         except (RivuletError, ValueError) as error:
             raise UsageError(f"%%on {patterns}: {error}") from None
 
@@ -127,7 +130,7 @@ class RivuletMagics(Magics):
             raise ValueError("a token is needed: --token, or the variable RIVULET_TOKEN")
         families: list[Any] = []
         for name in filter(None, names.split(",")):
-            module = self.shell.user_ns.get(name)
+            module = self._in().user_ns.get(name)
             if not hasattr(module, "family"):
                 raise ValueError(f"{name} is no generated module: import it first")
             families.append(module.family)
@@ -153,14 +156,18 @@ class RivuletMagics(Magics):
     def _plot_live(self, feed: Feed) -> None:
         if self._plot is not None:
             self._plot.cancel()
-        area = display(HTML(feed.rates.svg(time.monotonic())), display_id=True)
+        area = Area(feed.rates.svg(time.monotonic()))
 
         async def draw() -> None:
             while not feed.closed:
                 await asyncio.sleep(1)
-                area.update(HTML(feed.rates.svg(time.monotonic())))
+                area.show(feed.rates.svg(time.monotonic()))
 
         self._plot = asyncio.get_running_loop().create_task(draw())
+
+    def _in(self) -> "InteractiveShell":
+        assert self.shell is not None
+        return self.shell
 
     def _any(self) -> Feed:
         if self.feed is None:

@@ -4,11 +4,27 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from IPython.display import HTML, display
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+_html: Any = HTML
+_show: Any = display
+
 MOST_CHARACTERS = 300
 """How much of a cell is shown; the rest is cut off, with an ellipsis."""
+
+
+class Area:
+    """A place below a cell whose picture can be changed. IPython has no types for it."""
+
+    def __init__(self, picture: str) -> None:
+        """Shows it there, as HTML."""
+        self._area: Any = _show(_html(picture), display_id=True)
+
+    def show(self, picture: str) -> None:
+        """Shows another in its place."""
+        self._area.update(_html(picture))
 
 
 class Table:
