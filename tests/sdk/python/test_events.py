@@ -161,9 +161,7 @@ class Losing(Live):
         router = self.router(server, sessions_outbox_events="100", sessions_compression="false")
         backend = await self.backend(server)
         ends: list[str] = []
-        client = Client(
-            router.url, token="ada", buffer=10, on_state=lambda _: ends.append(str(client.error))
-        )
+        client = Client(router.url, token="ada", buffer=10, on_state=lambda _: ends.append(str(client.error)))
         await self.enterAsyncContext(client)
         reader = client.events("book.*")
         await soon(reader.ready())

@@ -43,7 +43,9 @@ class Tokens(Live):
 
         client = await self.client(router, token=bring, on_error=errors.append)
         self.assertEqual(client.state, "connected")
-        self.assertEqual([error.code for error in errors if isinstance(error, RivuletError)], ["UNAUTHORIZED"])
+        self.assertEqual(
+            [error.code for error in errors if isinstance(error, RivuletError)], ["UNAUTHORIZED"]
+        )
         self.assertIn("no network", str(errors[0]))
 
     async def test_a_plain_token_that_ends_stops_the_client(self) -> None:
@@ -117,9 +119,7 @@ class Seats(Live):
         router = self.router(server, dev=False, limits_connections_per_address="1")
         first = await self.client(router, token=token("ada", 3600))
         errors: list[RivuletError | None] = []
-        second = Client(
-            router.url, token=token("ada", 3600), on_state=lambda _: errors.append(second.error)
-        )
+        second = Client(router.url, token=token("ada", 3600), on_state=lambda _: errors.append(second.error))
         async with second:
             await until("it is told to wait", lambda: second.state == "waiting")
             self.assertEqual(second.error and second.error.code, "RATE_LIMITED")
