@@ -99,7 +99,7 @@ def _kinds(annotation: Any) -> Iterator[Any]:
         yield annotation if origin is None else origin
 
 
-def _series(values: list[Any], said: set[str]) -> "pd.Series[Any]":
+def _series(values: list[Any], said: set[str]) -> "pd.Series":
     if len(said) == 1:
         (dtype,) = said
     elif said:

@@ -130,7 +130,7 @@ class RivuletMagics(Magics):
             raise ValueError("a token is needed: --token, or the variable RIVULET_TOKEN")
         families: list[Any] = []
         for name in filter(None, names.split(",")):
-            module = self._in().user_ns.get(name)
+            module: Any = self._in().user_ns.get(name)
             if not hasattr(module, "family"):
                 raise ValueError(f"{name} is no generated module: import it first")
             families.append(module.family)

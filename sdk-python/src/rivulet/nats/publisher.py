@@ -90,9 +90,11 @@ class NotAllStored(ExceptionGroup[NotStored]):
 
     def __new__(cls, outcomes: Sequence[Published | NotStored]) -> "NotAllStored":
         faults = [outcome for outcome in outcomes if isinstance(outcome, NotStored)]
-        group = super().__new__(cls, f"{len(faults)} of {len(outcomes)} events were not stored", faults)
-        group.outcomes = outcomes
-        return group
+        return super().__new__(cls, f"{len(faults)} of {len(outcomes)} events were not stored", faults)
+
+    def __init__(self, outcomes: Sequence[Published | NotStored]) -> None:
+        """What became of each event; at least one of them was not stored."""
+        self.outcomes = outcomes
 
 
 class Publisher:
