@@ -10,7 +10,7 @@
 
 mod profile;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -43,6 +43,7 @@ pub struct Catalog {
     definitions: Map<String, Value>,
     /// The family that brought each definition in.
     owners: HashMap<String, String>,
+    first_tokens: HashSet<String>,
     event_index: HashMap<String, usize>,
     command_index: HashMap<String, usize>,
 }
@@ -54,6 +55,8 @@ pub struct Family {
     pub name: String,
     /// What its file says of it.
     pub description: Option<String>,
+    /// Its file, as it was given.
+    pub file: Value,
 }
 
 /// An event type.
@@ -166,6 +169,7 @@ impl Catalog {
         self.families.push(Family {
             name: name.to_owned(),
             description: text(&schema, "description"),
+            file: schema,
         });
         for (definition, schema) in definitions {
             if !self.definitions.contains_key(&definition) {
@@ -174,6 +178,7 @@ impl Catalog {
             }
         }
         for (_, event) in events {
+            self.first_tokens.insert(event.event_type.family().to_owned());
             self.event_index
                 .insert(event.event_type.as_str().to_owned(), self.events.len());
             self.events.push(event);
@@ -199,6 +204,11 @@ impl Catalog {
     /// All commands.
     pub fn commands(&self) -> &[CommandSpec] {
         &self.commands
+    }
+
+    /// Whether there are event types that begin with this token.
+    pub fn has_events_of(&self, first_token: &str) -> bool {
+        self.first_tokens.contains(first_token)
     }
 
     /// The event type of this name.
@@ -444,6 +454,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tuple_that_takes_no_more_items_has_at_most_those() {
+        let mut catalog = Catalog::default();
+        let pair = json!({ "type": "array", "prefixItems": [{ "type": "string" }, {}], "items": false, "minItems": 2 });
+        let data = json!({ "type": "object", "properties": { "pair": pair } });
+        catalog.add_family("acme", event(data)).unwrap();
+        assert_eq!(
+            catalog.definitions()["AcmeDone"]["properties"]["pair"],
+            json!({ "type": "array", "prefixItems": [{ "type": "string" }, {}], "minItems": 2, "maxItems": 2 })
+        );
+    }
+
+    #[test]
     fn draft_7_definitions_and_a_lone_event_are_taken() {
         let mut catalog = Catalog::default();
         let family = json!({
@@ -597,6 +619,19 @@ mod tests {
                 json!({ "x-commands": { "a": { "request": { "type": "object" } } } }),
                 "/x-commands/a",
                 "`reply` is missing",
+            ),
+            (
+                event(json!({ "type": "object", "properties": {}, "oneOf": [{ "type": "object" }] })),
+                &format!("{data}/oneOf"),
+                "`oneOf` beside `properties`",
+            ),
+            (
+                json!({ "x-commands": { "a": {
+                    "request": { "type": "object" },
+                    "reply": { "oneOf": [{ "type": "object" }, { "type": "object" }] },
+                } } }),
+                "/x-commands/a/reply",
+                "no choice",
             ),
             (
                 json!({

@@ -7,7 +7,7 @@ mod python;
 mod schemas;
 mod typescript;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::catalog::Catalog;
 
@@ -30,9 +30,27 @@ pub fn files(catalog: &Catalog) -> Vec<GeneratedFile> {
     files
 }
 
+/// A TypeScript module of what is not built in, for the `families` of the TypeScript SDK's client.
+pub fn typescript_family(catalog: &Catalog) -> String {
+    typescript::family(catalog)
+}
+
 /// A Python module of what is not built in, for the `families` of the Python SDK's client.
 pub fn python_family(catalog: &Catalog) -> String {
     python::family(catalog)
+}
+
+/// The families that are not built in, by name, each as its file was given: nothing of what a generator needs is
+/// lost, as it would be in the merged schemas.
+pub fn families(catalog: &Catalog) -> GeneratedFile {
+    let builtin = Catalog::builtin();
+    let is_builtin = |name: &str| builtin.families().iter().any(|family| family.name == name);
+    let families = catalog.families().iter();
+    let files: Map<String, Value> = families
+        .filter(|family| !is_builtin(&family.name))
+        .map(|family| (family.name.clone(), family.file.clone()))
+        .collect();
+    document("schemas/families.json", &Value::Object(files))
 }
 
 /// A JSON document as a file.

@@ -183,6 +183,20 @@ impl Settings {
     }
 }
 
+/// The users' own families, for the commands that go by the catalogue.
+#[derive(Args)]
+pub(crate) struct Families {
+    /// Know the families of events and commands in here beside the built-in ones [key: families]
+    #[arg(long, value_name = "DIRECTORY")]
+    families: Option<String>,
+}
+
+impl Families {
+    fn flag(&self) -> Option<Flag> {
+        flag("--families", "families", self.families.as_ref())
+    }
+}
+
 /// The flag for a key, if it was given.
 fn flag(name: &str, key: &str, value: Option<&String>) -> Option<Flag> {
     let (name, key) = (name.to_owned(), key.to_owned());

@@ -4,6 +4,7 @@
 //! affair. What can be written, with its defaults and bounds, is described once (`config/raw.rs`).
 
 mod check;
+mod families;
 mod key;
 mod key_file;
 mod load;
@@ -15,9 +16,9 @@ mod subject;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use rivulet_protocol::{event::EventType, pattern::Pattern};
+use rivulet_protocol::{catalog::Catalog, event::EventType, pattern::Pattern};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -39,6 +40,8 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// Where the router keeps what it must: the data of a supervised nats-server and its credentials file.
     pub data_dir: PathBuf,
+    /// The built-in families, and those of `families`.
+    pub catalog: Arc<Catalog>,
     /// How to reach NATS.
     pub nats: Nats,
     /// The stream that holds durable sources.

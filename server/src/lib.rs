@@ -9,7 +9,7 @@
 //! - [`connection`]: one loop per socket, from its outbox to the [`websocket`] codec and back.
 //!
 //! And around them: [`http`] (the only room that knows axum), [`auth`] (token to [`identity`]), [`limits`],
-//! [`config`], [`metrics`], [`shutdown`].
+//! [`config`], [`families`], [`metrics`], [`shutdown`].
 
 pub mod auth;
 pub mod bus;
@@ -18,6 +18,7 @@ pub mod config;
 pub mod connection;
 pub mod encoded;
 pub mod event;
+pub mod families;
 pub mod history;
 pub mod http;
 pub mod identity;
@@ -39,7 +40,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rivulet_protocol::{catalog::Catalog, codegen, event::EventType, validate::Validator};
+use rivulet_protocol::{codegen, event::EventType, validate::Validator};
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinSet,
@@ -129,7 +130,7 @@ pub async fn run_through(
     wrap: impl FnOnce(Arc<dyn bus::Sink>) -> Arc<dyn bus::Sink>,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let catalog = Arc::new(Catalog::builtin());
+    let catalog = Arc::clone(&config.catalog);
     let validator = Arc::new(Validator::new(&catalog));
     let metrics = Arc::new(Metrics::new(
         catalog.events().iter().map(|event| event.event_type.as_str()),
@@ -208,6 +209,7 @@ pub async fn run_through(
         documents: codegen::files(&catalog)
             .into_iter()
             .filter(|file| file.path.starts_with("schemas/"))
+            .chain([codegen::families(&catalog)])
             .map(|file| match file.path.as_str() {
                 "schemas/asyncapi.json" => ("asyncapi.json".to_owned(), file.text),
                 _ => (file.path, file.text),

@@ -1,9 +1,12 @@
 //! Reads a family's file into the wire profile, or says what in it the profile does not have.
 
+mod taken;
+
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
+use self::taken::TAKEN;
 use super::{COMMANDS_KEY, CommandSpec, EPHEMERAL_KEY, EventSpec, FamilyError, text};
 use crate::{
     event::{EventType, MAX_TYPE_LENGTH, is_token},
@@ -54,111 +57,13 @@ const LEFT_OUT: &[&str] = &[
     "discriminator",
 ];
 
+/// Each of these says alone what a value is; of two of them a generated type would show one.
+const SHAPES: [&str; 5] = ["$ref", "properties", "oneOf", "anyOf", "allOf"];
+
 /// Formats that name a machine's number: they say nothing to a reader of JSON.
 const NUMBER_FORMATS: &[&str] = &[
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "int", "uint", "float",
     "double",
-];
-
-/// Names that a generated file must not define: they would hide what the languages themselves, or the
-/// protocol's own types, mean by them.
-const TAKEN: &[&str] = &[
-    // JavaScript
-    "Array",
-    "ArrayBuffer",
-    "BigInt",
-    "Blob",
-    "Boolean",
-    "CloseEvent",
-    "Date",
-    "Document",
-    "Element",
-    "Error",
-    "Event",
-    "EventTarget",
-    "Exclude",
-    "Extract",
-    "File",
-    "Function",
-    "Headers",
-    "History",
-    "Image",
-    "Infinity",
-    "Intl",
-    "Iterator",
-    "JSON",
-    "Location",
-    "Map",
-    "Math",
-    "MessageEvent",
-    "NaN",
-    "Navigator",
-    "Node",
-    "Number",
-    "Object",
-    "Omit",
-    "Option",
-    "Partial",
-    "Pick",
-    "Promise",
-    "Proxy",
-    "Range",
-    "Readonly",
-    "Record",
-    "Reflect",
-    "RegExp",
-    "Request",
-    "Required",
-    "Response",
-    "Selection",
-    "Set",
-    "String",
-    "Symbol",
-    "Text",
-    "URL",
-    "WeakMap",
-    "WeakSet",
-    "WebSocket",
-    "Window",
-    "Worker",
-    // Python
-    "Annotated",
-    "Any",
-    "AwareDatetime",
-    "BaseModel",
-    "BaseException",
-    "ConfigDict",
-    "Discriminator",
-    "Ellipsis",
-    "Exception",
-    "False",
-    "Field",
-    "Literal",
-    "None",
-    "RootModel",
-    "Tag",
-    "True",
-    "TypeAdapter",
-    "Warning",
-    // The protocol's frames and what the generated files call their own
-    "AnyEvent",
-    "ClientFrame",
-    "CloseCode",
-    "CommandMap",
-    "Connected",
-    "Draining",
-    "ErrorBody",
-    "ErrorCode",
-    "EventMap",
-    "Gap",
-    "GapReason",
-    "Head",
-    "Resumed",
-    "ServerFrame",
-    "SessionLimits",
-    "Subscribed",
-    "TokenTimes",
-    "UnknownEvent",
 ];
 
 /// Calls `found` with the name of every definition that a schema in the profile refers to.
@@ -334,6 +239,13 @@ impl<'a> Reader<'a> {
                 None => Err(self.refuse(&pointer, format!("`{part}` is missing: a schema"))),
             };
             let (request, reply) = (part("request")?, part("reply")?);
+            for (part, name) in [("request", &request), ("reply", &reply)] {
+                if !self.is_one_object(name) {
+                    let problem =
+                        format!("a {part} is one object, no choice: put the choice into a field of it");
+                    return Err(self.refuse(&child(&pointer, part), problem));
+                }
+            }
             commands.push((
                 pointer,
                 CommandSpec {
@@ -431,6 +343,24 @@ impl<'a> Reader<'a> {
         !seen.insert(name) || check(self, &self.definitions[name], seen)
     }
 
+    /// Whether all values of a definition are objects of the same fields.
+    fn is_one_object(&self, name: &str) -> bool {
+        let mut schema = &self.definitions[name];
+        // A circle is refused with its own words.
+        for _ in 0..=self.definitions.len() {
+            while let Some(only) = schema.get("allOf").and_then(|parts| parts.get(0)) {
+                schema = only;
+            }
+            match referenced(schema) {
+                Some(next) => schema = &self.definitions[next],
+                None => break,
+            }
+        }
+        ["oneOf", "anyOf"]
+            .iter()
+            .all(|choice| schema.get(choice).is_none())
+    }
+
     /// Reads the definition that a reference leads to, and gives its name in the profile.
     fn reference(&mut self, pointer: &str, reference: &'a Value) -> Result<String, FamilyError> {
         let (raw_name, place, schema) = self.resolve(pointer, reference)?;
@@ -490,11 +420,20 @@ impl<'a> Reader<'a> {
             Value::Bool(true) => return Ok(json!({})),
             _ => return Err(self.refuse(pointer, "a schema is a JSON object")),
         };
+        let mut shapes = SHAPES.iter().filter(|shape| keywords.contains_key(**shape));
+        if let (Some(one), Some(other)) = (shapes.next(), shapes.next()) {
+            let problem = format!("`{other}` beside `{one}` is not supported");
+            return Err(self.refuse(&child(pointer, other), problem));
+        }
         let mut profile = Map::new();
         for (keyword, value) in keywords {
             let at = child(pointer, keyword);
             let value = match keyword.as_str() {
                 "$ref" => Value::String(format!("#/$defs/{}", self.reference(&at, value)?)),
+                // No more items than those that are named.
+                "items" if *value == false && keywords.get("prefixItems").is_some_and(Value::is_array) => {
+                    continue;
+                }
                 "items" | "propertyNames" => self.schema(&at, value, false)?,
                 "additionalProperties" if value.is_boolean() => value.clone(),
                 "additionalProperties" => self.schema(&at, value, false)?,
@@ -511,6 +450,15 @@ impl<'a> Reader<'a> {
             profile.insert(keyword.clone(), value);
         }
         self.required(pointer, &profile)?;
+        if keywords.get("items") == Some(&Value::Bool(false))
+            && let Some(named) = profile.get("prefixItems").and_then(Value::as_array).map(Vec::len)
+            && profile
+                .get("maxItems")
+                .and_then(Value::as_u64)
+                .is_none_or(|most| most > named as u64)
+        {
+            profile.insert("maxItems".into(), json!(named));
+        }
         if optional {
             remove_null(&mut profile);
         }

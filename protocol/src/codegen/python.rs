@@ -66,8 +66,11 @@ fn all(out: &mut String) {
 
 /// A module with the imports that its body needs.
 fn with_head(says: &str, body: &str) -> String {
+    let is_code = |line: &&str| !line.starts_with('#') && !line.trim_start().starts_with("\"\"\"");
     let words: HashSet<&str> = body
-        .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .lines()
+        .filter(is_code)
+        .flat_map(|line| line.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_'))
         .collect();
     let mut head = format!("# {says}\nfrom __future__ import annotations\n");
     for group in IMPORTS {

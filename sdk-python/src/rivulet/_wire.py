@@ -8,7 +8,15 @@ from collections.abc import Set
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 _TIME = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:[0-5]\d)?", re.ASCII | re.IGNORECASE
@@ -17,14 +25,23 @@ _TIME = re.compile(
 
 def _read_time(value: Any) -> Any:
     """Any RFC 3339 time, or an ISO time without a zone, which is UTC; finer than microseconds is cut."""
+    if isinstance(value, datetime):
+        # On the wire it would be taken for UTC, and who made it may have meant the local time.
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone: datetime.now(UTC) has one")
+        return _in_utc(value)
     if not isinstance(value, str):
         return value
     # `fromisoformat` alone would take more than the router and the other languages do.
     if not _TIME.fullmatch(value):
         raise ValueError("not a time such as 2026-01-31T12:00:00Z")
     time = datetime.fromisoformat(value.upper())
+    return _in_utc(time.replace(tzinfo=UTC) if time.tzinfo is None else time)
+
+
+def _in_utc(time: datetime) -> datetime:
     try:
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return time.astimezone(UTC)
     except OverflowError:
         raise ValueError("a time is in the years 1 to 9999 of UTC") from None
 
@@ -44,6 +61,15 @@ class Model(BaseModel):
     model_config = ConfigDict(
         strict=True, frozen=True, extra="allow", populate_by_name=True, allow_inf_nan=False
     )
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _as_json(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """An optional that is not there is absent; null stands where a field has to be, and may be null."""
+        written: dict[str, Any] = write(self)
+        for name, field in type(self).model_fields.items():
+            if not field.is_required() and getattr(self, name) is None:
+                written.pop(field.serialization_alias or name if info.by_alias else name, None)
+        return written
 
 
 class Envelope(Model):

@@ -10,18 +10,17 @@ use rivulet::{
         Published, Publisher, rehearse,
         source::{Check, Content, Reading, Rejection, Rule, Sources},
     },
-    config::{AudienceFrom, Source, TypeFrom},
+    config::{AudienceFrom, Config, Purpose, Source, TypeFrom},
     event::Audience,
 };
 use rivulet_protocol::{
-    catalog::Catalog,
     event::EventType,
     subject::{AUDIENCE_HEADER, EVERYONE, EVERYONE_TOKEN, USER_HEADER, UserId},
     validate::Validator,
 };
 use ulid::Ulid;
 
-use super::{Failure, Settings, block_on, print, within_seconds};
+use super::{Failure, Families, Settings, block_on, print, within_seconds};
 use crate::logging;
 
 /// The header by which NATS counts a repeated message once.
@@ -52,6 +51,8 @@ pub(crate) struct Publish {
     #[arg(long)]
     no_check: bool,
     #[command(flatten)]
+    families: Families,
+    #[command(flatten)]
     settings: Settings,
 }
 
@@ -63,7 +64,8 @@ Examples:
   rivulet publish blob.deleted --user u1 \\
       --data '{\"blob_id\":\"b1\",\"user_id\":\"u1\",\"deleted_at\":\"2026-01-01T00:00:00Z\"}'
   rivulet publish blob.created --user u1 --user u2 --data @event.json
-  make-event | rivulet publish acme.news --everyone --data - --id news-17";
+  make-event | rivulet publish acme.news --everyone --data - --id news-17
+  rivulet publish order.placed --families families/ --user u1 --data @order.json";
 
 /// A message as it would be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,12 +76,14 @@ struct Addressed {
 
 impl Publish {
     pub(crate) fn run(mut self) -> Result<(), Failure> {
-        let config = self.settings.load()?;
+        let mut inputs = self.settings.inputs()?;
+        inputs.flags.extend(self.families.flag());
+        let config = Config::load(&inputs, Purpose::Tool)?;
         logging::start_for_a_tool();
         let payload = self.payload()?;
         let sources =
             Sources::new(&config.sources, config.sessions.max_event_bytes, &[]).map_err(Failure::other)?;
-        let message = self.address(&config.sources, &sources, &payload)?;
+        let message = self.address(&config, &sources, &payload)?;
 
         let id = self.id.take().unwrap_or_else(|| Ulid::generate().to_string());
         let headers: Vec<_> = message
@@ -124,13 +128,8 @@ impl Publish {
     }
 
     /// The message by which a router makes of the payload what was asked for.
-    fn address(
-        &self,
-        configured: &[Source],
-        sources: &Sources,
-        payload: &Bytes,
-    ) -> Result<Addressed, Failure> {
-        let validator = Validator::new(&Catalog::builtin());
+    fn address(&self, config: &Config, sources: &Sources, payload: &Bytes) -> Result<Addressed, Failure> {
+        let validator = Validator::new(&config.catalog);
         let check = move |event_type: &EventType, data: &[u8]| {
             validator
                 .validate_event(event_type.as_str(), data)
@@ -138,7 +137,8 @@ impl Publish {
                     Rejection::new(Rule::Schema(violation.rule), violation.pointer, violation.message)
                 })
         };
-        let mut candidates: Vec<Addressed> = configured
+        let mut candidates: Vec<Addressed> = config
+            .sources
             .iter()
             .filter_map(|source| self.candidate(source))
             .collect();

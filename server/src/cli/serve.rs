@@ -27,6 +27,8 @@ Examples:
   Beside a NATS cluster, tokens signed by a login service:
     rivulet serve --listen 0.0.0.0:8010 --nats-url nats://nats-1:4222,nats://nats-2:4222 \\
         --jwks-url https://login.example/.well-known/jwks.json
+  With events and commands of your own, a JSON Schema file for each family:
+    rivulet serve --dev --families families/
   From a file, one key set otherwise:
     rivulet serve --config rivulet.toml --set limits.devices_per_user=10
 
@@ -46,6 +48,8 @@ pub(crate) struct RouterSettings {
     /// Serve health and metrics here, or `off` [key: admin_listen; default: 127.0.0.1:8011]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<String>,
+    #[command(flatten)]
+    families: super::Families,
     /// Read public keys for tokens from here [key: jwks_url]
     #[arg(long, value_name = "URL")]
     jwks_url: Option<String>,
@@ -99,6 +103,7 @@ impl RouterSettings {
             flag("--log-format", "log.format", self.log_format.as_ref()),
         ];
         inputs.flags.extend(flags.into_iter().flatten());
+        inputs.flags.extend(self.families.flag());
         Ok(inputs)
     }
 }

@@ -27,7 +27,7 @@ use super::{
 /// The least bytes in a shared secret (RFC 7518, section 3.2, for HS256).
 const MIN_SECRET_BYTES: usize = 32;
 /// Subjects that are the router's or NATS's own: no source may overlap them.
-const RESERVED_SUBJECTS: [&str; 3] = ["command.>", "rivulet.>", "_INBOX.>"];
+pub(super) const RESERVED_SUBJECTS: [&str; 3] = ["command.>", "rivulet.>", "_INBOX.>"];
 
 /// What a configuration is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +64,14 @@ pub(super) fn check(found: Found, purpose: Purpose) -> Result<Config, Problems> 
     }
 }
 
-struct Checker {
+pub(super) struct Checker {
     origins: super::load::Origins,
     faulty: std::collections::BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
 impl Checker {
-    fn config(&mut self, raw: raw::Raw, purpose: Purpose) -> Config {
+    fn config(&mut self, mut raw: raw::Raw, purpose: Purpose) -> Config {
         let dev = raw.dev;
         let listen = self.address("listen", &raw.listen);
         let admin_listen = match raw.admin_listen.as_str() {
@@ -101,11 +101,17 @@ impl Checker {
                 &format!("the roles are: {}", names.join(", ")),
             );
         }
+        let catalog = self.catalog(raw.families.as_ref());
+        if !self.origins.has("sources") {
+            let more = self.sources_of_families(&catalog, &raw.sources);
+            raw.sources.extend(more);
+        }
         Config {
             dev,
             listen,
             admin_listen,
             data_dir,
+            catalog,
             nats: self.nats(&raw),
             stream: self.stream(&raw.stream),
             sources: self.sources(&raw.sources, &raw.stream.republish_prefix),
@@ -150,7 +156,7 @@ impl Checker {
     }
 
     /// Reports what several values don't make together.
-    fn contradiction(&mut self, path: &str, value: Option<String>, message: String) {
+    pub(super) fn contradiction(&mut self, path: &str, value: Option<String>, message: String) {
         let origin = self.origins.of(path);
         self.problems.push(Problem {
             key: path.to_owned(),

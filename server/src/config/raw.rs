@@ -31,6 +31,9 @@ pub(super) struct Raw {
     /// Where the router keeps what it must: the data of its own nats-server and that server's credentials. Made if it is not there.
     #[schemars(extend("x-allowed" = "a directory"))]
     pub(super) data_dir: String,
+    /// A directory with users' own families of events and commands: every `*.json` in it is one, by its name. Event types that the default sources do not cover get one of their own, unless `sources` is written.
+    #[schemars(extend("x-allowed" = "a directory with JSON Schema files"))]
+    pub(super) families: Option<String>,
     /// The NATS servers of one cluster. None: the router starts and supervises a nats-server of its own.
     #[schemars(extend("x-allowed" = "nats://host:port or tls://host:port; user and password, or a token, may stand before the host, the same in each"))]
     pub(super) nats_url: Vec<String>,
@@ -368,6 +371,21 @@ pub(super) struct Source {
     pub(super) validate: Validation,
 }
 
+impl Source {
+    /// A source of this subject, everything else as where nothing is written.
+    pub(super) fn of(subject: &str) -> Self {
+        Self {
+            subject: subject.into(),
+            durable: yes(),
+            event_type: type_from_subject(),
+            type_prefix: None,
+            data: data_from_payload(),
+            audience: audience_auto(),
+            validate: reject(),
+        }
+    }
+}
+
 /// What a token of the role may do.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -388,15 +406,6 @@ pub(super) struct Role {
 
 impl Default for Raw {
     fn default() -> Self {
-        let source = |subject: &str| Source {
-            subject: subject.into(),
-            durable: yes(),
-            event_type: type_from_subject(),
-            type_prefix: None,
-            data: data_from_payload(),
-            audience: audience_auto(),
-            validate: reject(),
-        };
         let user = Role {
             events: everything(),
             commands: everything(),
@@ -407,6 +416,7 @@ impl Default for Raw {
             listen: "127.0.0.1:8010".into(),
             admin_listen: "127.0.0.1:8011".into(),
             data_dir: ".rivulet".into(),
+            families: None,
             nats_url: Vec::new(),
             jwt_secret: None,
             jwks_url: None,
@@ -423,7 +433,7 @@ impl Default for Raw {
             drain: Drain::default(),
             log: Log::default(),
             sources: ["blob.>", "processor.>", "book.>", "conversation.>"]
-                .map(source)
+                .map(Source::of)
                 .into(),
             roles: BTreeMap::from([("user".to_owned(), user)]),
         }

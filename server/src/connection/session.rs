@@ -641,17 +641,17 @@ impl Session {
     fn count_patterns(&self, sign: i64) {
         for pattern in &self.patterns {
             let family = pattern.as_str().split('.').next().unwrap_or_default();
-            let known = self
-                .node
-                .catalog
-                .families()
-                .iter()
-                .find(|known| known.name == family);
             let label = match family {
-                "*" | ">" => "*".to_owned(),
-                _ => known.map_or("other", |family| &family.name).to_owned(),
+                "*" | ">" => "*",
+                known if self.node.catalog.has_events_of(known) => known,
+                _ => "other",
             };
-            self.node.metrics.messages.subscriptions.of(label).inc_by(sign);
+            self.node
+                .metrics
+                .messages
+                .subscriptions
+                .of(label.to_owned())
+                .inc_by(sign);
         }
     }
 }

@@ -198,6 +198,7 @@ pub(crate) fn config(urls: &[String], data_dir: &Path) -> Config {
         listen: address,
         admin_listen: None,
         data_dir: data_dir.to_owned(),
+        catalog: std::sync::Arc::new(rivulet_protocol::catalog::Catalog::builtin()),
         nats: Nats {
             urls: urls.to_vec(),
             credentials: NatsCredentials::None,

@@ -2,6 +2,7 @@
 
 mod codes;
 mod commands;
+mod families;
 mod faults;
 mod limits;
 mod oracle;

@@ -131,7 +131,8 @@ fn of_constants(constants: &[&Value], open: bool) -> String {
     let kinds = constants.iter().filter_map(|constant| match constant {
         Value::String(_) => open.then_some("str"),
         Value::Number(number) if number.is_f64() => Some("float"),
-        Value::Number(_) => open.then_some("Integer"),
+        // The edge takes any number beside them.
+        Value::Number(_) => open.then_some("Integer | float"),
         Value::Bool(true) if !open => Some("Literal[True]"),
         Value::Bool(false) if !open => Some("Literal[False]"),
         Value::Bool(_) => Some("bool"),
@@ -309,7 +310,10 @@ mod tests {
             (json!({ "const": "a" }), r#"Literal["a"]"#),
             (json!({ "const": true }), "Literal[True]"),
             (json!({ "enum": ["a", "b"] }), r#"Literal["a", "b"] | str"#),
-            (json!({ "enum": [1, 2, null] }), "Literal[1, 2] | Integer | None"),
+            (
+                json!({ "enum": [1, 2, null] }),
+                "Literal[1, 2] | Integer | float | None",
+            ),
             (
                 json!({ "oneOf": [{ "const": "a" }, { "const": "b" }] }),
                 r#"Literal["a", "b"] | str"#,
