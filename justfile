@@ -56,6 +56,13 @@ bench *arguments: (_need "rust" "python" "nats")
     cargo build --locked --release --package rivulet --bin rivulet
     cargo run --locked --release --package rivulet-tests --bin bench -- "$@"
 
+# Measure what the SDKs take of a core, beside bare JSON
+[group('measure it')]
+bench-sdk: (_need "python" "node" "node24")
+    node sdk-ts/build.mjs
+    .tools/bin/node24 tests/sdk/ts/bench.ts
+    .tools/python/bin/python tests/sdk/python/bench.py
+
 # Everything that can fail, on purpose, and what it costs; `./just chaos --list` names the scenarios
 [group('measure it')]
 [no-exit-message]
@@ -74,7 +81,7 @@ fuzz *arguments: (_need "rust" "cargo-fuzz")
 autobahn *arguments: (_need "rust" "python")
     @tests/autobahn/run "$@"
 
-# Set up parts: rust python node nats node24 go chromium cargo-fuzz
+# Set up parts: rust python node nats node24 bun go chromium typedoc cargo-fuzz
 [private]
 [no-exit-message]
 _need *parts:

@@ -454,6 +454,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tuple_that_takes_no_more_items_has_at_most_those() {
+        let mut catalog = Catalog::default();
+        let pair = json!({ "type": "array", "prefixItems": [{ "type": "string" }, {}], "items": false, "minItems": 2 });
+        let data = json!({ "type": "object", "properties": { "pair": pair } });
+        catalog.add_family("acme", event(data)).unwrap();
+        assert_eq!(
+            catalog.definitions()["AcmeDone"]["properties"]["pair"],
+            json!({ "type": "array", "prefixItems": [{ "type": "string" }, {}], "minItems": 2, "maxItems": 2 })
+        );
+    }
+
+    #[test]
     fn draft_7_definitions_and_a_lone_event_are_taken() {
         let mut catalog = Catalog::default();
         let family = json!({
@@ -607,6 +619,19 @@ mod tests {
                 json!({ "x-commands": { "a": { "request": { "type": "object" } } } }),
                 "/x-commands/a",
                 "`reply` is missing",
+            ),
+            (
+                event(json!({ "type": "object", "properties": {}, "oneOf": [{ "type": "object" }] })),
+                &format!("{data}/oneOf"),
+                "`oneOf` beside `properties`",
+            ),
+            (
+                json!({ "x-commands": { "a": {
+                    "request": { "type": "object" },
+                    "reply": { "oneOf": [{ "type": "object" }, { "type": "object" }] },
+                } } }),
+                "/x-commands/a/reply",
+                "no choice",
             ),
             (
                 json!({

@@ -29,29 +29,14 @@ export class Pattern {
 
   /** Whether the pattern covers this event type. */
   matches(eventType: string): boolean {
-    if (this.isAll) return true;
-    const tokens = eventType.split('.');
-    for (const [index, wanted] of this.#tokens.entries()) {
-      if (index >= tokens.length) return false;
-      if (wanted === '>') return true;
-      if (wanted !== '*' && wanted !== tokens[index]) return false;
-    }
-    return tokens.length === this.#tokens.length;
+    return this.isAll || covers(this.#tokens, eventType.split('.'));
   }
 
   /** Whether every type that this pattern covers is covered by `wider` too. */
   within(wider: Pattern): boolean {
-    if (wider.isAll) return true;
     // The alias covers types of any number of tokens, as only `>` does.
-    if (this.isAll) return wider.text === '>';
-    for (const [index, their] of wider.#tokens.entries()) {
-      const our = this.#tokens[index];
-      if (our === undefined) return false;
-      if (their === '>') return true;
-      // One token is not enough for all that `>` may bring.
-      if (our === '>' || (their !== '*' && their !== our)) return false;
-    }
-    return this.#tokens.length === wider.#tokens.length;
+    if (wider.isAll || this.isAll) return wider.isAll || wider.text === '>';
+    return covers(wider.#tokens, this.#tokens);
   }
 
   toString(): string {
@@ -59,17 +44,31 @@ export class Pattern {
   }
 }
 
+/** Whether `wider` covers all that `tokens` do: those of a pattern, or of a type, which is a pattern without wildcards. */
+function covers(wider: readonly string[], tokens: readonly string[]): boolean {
+  const rest = wider.at(-1) === '>' ? wider.length - 1 : undefined;
+  if (rest === undefined ? tokens.length !== wider.length : tokens.length <= rest) return false;
+  return tokens.every(
+    // One token is not enough for all that `>` may bring.
+    (token, index) =>
+      index === rest ||
+      index > (rest ?? index) ||
+      token === wider[index] ||
+      (wider[index] === '*' && token !== '>'),
+  );
+}
+
 function checked(text: string): string[] {
   // Counted as the router counts, in bytes.
-  if (new TextEncoder().encode(text).length > MAX_BYTES) throw new InvalidPattern('too_long');
+  if (new TextEncoder().encode(text).length > MAX_BYTES) throw new InvalidPattern(text, 'too_long');
   const tokens = text.split('.');
-  if (tokens.length > MAX_TOKENS) throw new InvalidPattern('too_many_tokens');
+  if (tokens.length > MAX_TOKENS) throw new InvalidPattern(text, 'too_many_tokens');
   for (const [index, token] of tokens.entries()) {
-    if (tokens[index - 1] === '>') throw new InvalidPattern('rest_before_end');
-    if (token === '') throw new InvalidPattern('empty_token');
+    if (tokens[index - 1] === '>') throw new InvalidPattern(text, 'rest_before_end');
+    if (token === '') throw new InvalidPattern(text, 'empty_token');
     if (token === '*' || token === '>') continue;
-    if (/[*>]/.test(token)) throw new InvalidPattern('wildcard_in_token');
-    if (/[^A-Za-z0-9_-]/.test(token)) throw new InvalidPattern('character');
+    if (/[*>]/.test(token)) throw new InvalidPattern(text, 'wildcard_in_token');
+    if (/[^A-Za-z0-9_-]/.test(token)) throw new InvalidPattern(text, 'character');
   }
   return tokens;
 }

@@ -49,21 +49,26 @@ export type CommandFrame<Commands = CommandMap> = {
   };
 }[keyof Commands & string];
 
-const eventTypes: ReadonlySet<unknown> = new Set(EVENT_TYPES);
+/** Event types, each with the fields that null leaves out; undefined: all. */
+export type KnownTypes = ReadonlyMap<string, readonly string[] | undefined>;
+
+/** The types of the built-in families. */
+export const BUILTIN: KnownTypes = new Map(EVENT_TYPES.map((type) => [type, undefined]));
 const serverFrames: ReadonlySet<unknown> = new Set(SERVER_FRAMES);
 
 /**
  * Reads a text frame: one object, or an array of them in order. Never throws: what can't be read stands in its
  * place as `rejected`, and takes nothing else with it. `null` for a field that may be absent is read as absent.
+ * Types that are not among the `known` come as `unknown`.
  */
-export function decode(text: string): Received[] {
+export function decode(text: string, known: KnownTypes = BUILTIN): Received[] {
   let frame: unknown;
   try {
     frame = JSON.parse(text);
   } catch {
     return [rejected('INVALID_JSON', 'not JSON')];
   }
-  return Array.isArray(frame) ? frame.map(received) : [received(frame)];
+  return Array.isArray(frame) ? frame.map((item) => received(item, known)) : [received(frame, known)];
 }
 
 /**
@@ -108,50 +113,40 @@ function patterns(texts: string[]): string[] {
       return new Pattern(text).text;
     } catch (error) {
       if (!(error instanceof InvalidPattern)) throw error;
-      throw new RivuletError(error.code, `\`${text.slice(0, 130)}\`: ${error.message}`, `events[${index}]`);
+      throw new RivuletError(error.code, error.message, `events[${index}]`);
     }
   });
 }
 
-function received(frame: unknown): Received {
-  if (!isObject(frame)) return rejected('INVALID_MESSAGE', 'a frame is one JSON object');
-  if (!isString(frame.type)) return rejected('INVALID_MESSAGE', '`type` is a string', 'type');
-  return serverFrames.has(frame.type) ? serverFrame(frame) : event(frame);
-}
-
-function event(frame: Fields): Received {
-  dropNulls(frame, ['seq', 'time']);
-  if (frame.seq !== undefined && !isPosition(frame.seq)) return notOf('seq');
-  if (frame.time !== undefined && !isString(frame.time)) return notOf('time');
-  if (!isObject(frame.data)) return notOf('data');
-  if (!eventTypes.has(frame.type)) return { kind: 'unknown', event: frame as unknown as UnknownEvent };
-  // No field of a built-in event is null where it is there.
-  dropNulls(frame.data, Object.keys(frame.data));
-  return { kind: 'event', event: frame as unknown as EventFrame };
-}
-
-function serverFrame(frame: Fields): Received {
-  dropNulls(frame, ['id']);
-  if (frame.id !== undefined && !isString(frame.id)) return notOf('id');
-  // A reply is whatever a backend answered.
-  if (frame.type === 'reply') {
-    if (frame.data === undefined) return notOf('data');
-  } else {
-    if (!isObject(frame.data)) return notOf('data');
-    dropNulls(frame.data, Object.keys(frame.data));
-    // The cursor moves by these: what is no position must not become one.
-    const moves = frame.type === 'gap' || frame.type === 'resumed';
-    for (const field of ['seq', 'from_seq', 'to_seq']) {
-      const seq = frame.data[field];
-      if (seq === undefined ? moves && field !== 'seq' : !isPosition(seq)) return notOf(`data.${field}`);
-    }
-    if (frame.type === 'gap' && !isString(frame.data.stream)) return notOf('data.stream');
+function received(frame: unknown, known: KnownTypes): Received {
+  if (!isObject(frame)) return rejected('INVALID_MESSAGE', 'not a JSON object');
+  const { type, data } = frame;
+  if (!isString(type)) return notOf('type');
+  const isFrame = serverFrames.has(type);
+  const isKnown = known.has(type);
+  for (const name of isFrame ? ['id'] : ['seq', 'time']) {
+    if (frame[name] === null) delete frame[name];
+    else if (name in frame && !(name === 'seq' ? isPosition : isString)(frame[name])) return notOf(name);
   }
-  return { kind: 'frame', frame: frame as unknown as ServerFrame };
+  // A reply is whatever a backend answered.
+  if (type === 'reply' ? data === undefined : !isObject(data)) return notOf('data');
+  if (type !== 'reply' && (isFrame || isKnown)) {
+    const fields = data as Fields;
+    const optional = known.get(type);
+    for (const name in fields)
+      if (fields[name] === null && (!optional || optional.includes(name))) delete fields[name];
+    // The cursor moves by these: what is no position must not become one.
+    const moves = type === 'gap' || type === 'resumed';
+    for (const name of isFrame ? ['seq', 'from_seq', 'to_seq'] : [])
+      if (name in fields ? !isPosition(fields[name]) : moves && name !== 'seq') return notOf(`data.${name}`);
+    if (type === 'gap' && !isString(fields.stream)) return notOf('data.stream');
+  }
+  if (isFrame) return { kind: 'frame', frame: frame as unknown as ServerFrame };
+  return { kind: isKnown ? 'event' : 'unknown', event: frame } as unknown as Received;
 }
 
 function notOf(field: string): Received {
-  return rejected('INVALID_MESSAGE', `\`${field}\` is missing or of the wrong kind`, field);
+  return rejected('INVALID_MESSAGE', `\`${field}\` is missing or wrong`, field);
 }
 
 function rejected(...of: ConstructorParameters<typeof RivuletError>): Received {
@@ -159,10 +154,6 @@ function rejected(...of: ConstructorParameters<typeof RivuletError>): Received {
 }
 
 type Fields = Record<string, unknown>;
-
-function dropNulls(fields: Fields, names: string[]): void {
-  for (const name of names) if (fields[name] === null) delete fields[name];
-}
 
 function required<T>(fields: Fields, name: string, is: (value: unknown) => value is T, kind: string): T {
   const value = optional(fields, name, is, kind);

@@ -23,4 +23,4 @@ export function paid(by: Events['invoice.sent']['by']): string {
   return by.kind === 'card' ? by.last4 : by.kind;
 }
 
-export const names: readonly (keyof Events)[] = family.eventTypes;
+export const types: { events: Events; commands: Commands } | undefined = family.types;

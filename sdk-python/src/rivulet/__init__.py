@@ -16,6 +16,7 @@ asyncio.run(main())
 prints events in a terminal. `rivulet.nats` is for backends, which publish events and answer commands.
 """
 
+from rivulet import _generated
 from rivulet._generated import *  # noqa: F403
 from rivulet._wire import Envelope, Model, UnknownEvent
 from rivulet.client import Client
@@ -55,3 +56,4 @@ __all__ = [
     "escape_user_id",
     "unescape_user_id",
 ]
+__all__ += _generated.__all__

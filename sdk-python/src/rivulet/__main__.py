@@ -42,12 +42,13 @@ def main() -> int:
     if not arguments.token:
         tail.error("--token or RIVULET_TOKEN is needed; a router in development mode takes any user id")
     patterns: list[str] = arguments.patterns or ["*"]
-    try:
-        for text in patterns:
+    for text in patterns:
+        try:
             Pattern(text)
+        except InvalidPattern as error:
+            tail.error(f"PATTERN `{text}`: {error}")
+    try:
         asyncio.run(_tail(arguments.url, arguments.token, patterns, arguments.json, arguments.count))
-    except InvalidPattern as error:
-        tail.error(f"PATTERN `{text}`: {error}")
     except ValueError as error:
         tail.error(f"URL: {error}")
     except RivuletError as error:
@@ -79,14 +80,14 @@ async def _tail(url: str, token: str, patterns: list[str], as_json: bool, count:
         url,
         token=token,
         on_state=on_state,
-        on_gap=lambda gap: _say(f"gap: events {gap.from_seq + 1} to {gap.to_seq} are gone ({gap.reason})"),
+        on_gap=lambda gap: _say(f"a gap ({gap.reason}): after {gap.from_seq}, up to {gap.to_seq}"),
         on_error=lambda error: _say(str(error)),
     )
     async with client:
         left = count
         if as_json:
-            async for event in client.raw(*patterns):
-                sys.stdout.buffer.write(event + b"\n")
+            async for piece in client.raw(*patterns):
+                sys.stdout.buffer.write(piece + b"\n")
                 sys.stdout.buffer.flush()
                 left = None if left is None else left - 1
                 if left == 0:

@@ -6,7 +6,7 @@ What the router lets through is what Go, Python and JavaScript print by default,
 import re
 from collections.abc import Set
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import (
     BaseModel,
@@ -97,5 +97,9 @@ class UnknownEvent(Envelope):
 
 def tag_of(frame: Any, known: Set[str]) -> str:
     """By which of a union's arms a frame is read: its type, or the last arm."""
-    event_type = frame.get("type") if isinstance(frame, dict) else getattr(frame, "type", None)
+    event_type: Any
+    if isinstance(frame, dict):
+        event_type = cast("dict[str, Any]", frame).get("type")
+    else:
+        event_type = getattr(frame, "type", None)
     return event_type if isinstance(event_type, str) and event_type in known else ""

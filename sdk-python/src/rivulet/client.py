@@ -59,7 +59,7 @@ class Client(Generic[E]):
         url: str,
         *,
         token: Token,
-        families: Sequence[Family[E]] = (),
+        families: Sequence[Family[E]] | None = None,
         on_gap: Callable[[Gap], Awaitable[None] | None] | None = None,
         on_unknown: Callable[[UnknownEvent], Awaitable[None] | None] | None = None,
         on_error: Callable[[Exception], object] | None = None,
@@ -98,7 +98,7 @@ class Client(Generic[E]):
         """
         if command_queue < 1 or buffer < 1:
             raise ValueError("`command_queue` and `buffer` are at least 1")
-        self._decoder: Decoder[E] = Decoder(families)
+        self._decoder: Decoder[E] = Decoder(families or ())
         self._delivery = Delivery(self._decoder, on_gap, on_unknown, on_error)
         self._delivery.cursor = None if cursor is None else checked(cursor)
         self._commands = Commands(command_queue, self._delivery.recheck)
@@ -122,7 +122,7 @@ class Client(Generic[E]):
 
     @staticmethod
     def sync(
-        url: str, *, token: Token, families: "Sequence[Family[S]]" = (), **options: "Unpack[Options]"
+        url: str, *, token: Token, families: "Sequence[Family[S]] | None" = None, **options: "Unpack[Options]"
     ) -> "SyncClient[S]":
         """The same client for programs without an event loop. It takes what `Client` takes."""
         from rivulet.sync import SyncClient

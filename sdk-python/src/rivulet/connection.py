@@ -28,6 +28,8 @@ must not come again by itself."""
 Token = str | Callable[[], str | Awaitable[str]]
 """A token, or what brings one: asked at each connect and before the token ends."""
 
+# No close was said.
+_LOST = 1006
 _PATH = "/api/v1/ws"
 _OPEN_WITHIN = 10.0
 _CLOSE_WITHIN = 2.0
@@ -81,7 +83,10 @@ class Connection:
         self._delivery = delivery
         self._commands = commands
         self._decoder = decoder
-        self._ssl = ssl
+        secure = self._url.startswith("wss:")
+        if ssl is not None and not secure:
+            raise ValueError("`ssl` is for https:// and wss://")
+        self._ssl = ssl or (True if secure else None)
         self._on_state = on_state
         self._backoff = Backoff()
         self._tokens_refused = 0
@@ -141,14 +146,14 @@ class Connection:
                 open_timeout=_OPEN_WITHIN,
                 close_timeout=_CLOSE_WITHIN,
                 max_size=_MOST_BYTES,
-                **({} if self._ssl is None else {"ssl": self._ssl}),
+                ssl=self._ssl,
             )
         except InvalidStatus as refused:
             return _refused_by_http(refused)
         except (OSError, EOFError, TimeoutError, InvalidHandshake) as failed:
             why = str(failed) or type(failed).__name__
             return Ended(
-                1006, error=RivuletError("UNAVAILABLE", f"can't connect to {_shown(self._url)}: {why}")
+                _LOST, error=RivuletError("UNAVAILABLE", f"can't connect to {_shown(self._url)}: {why}")
             )
         try:
             session = Session(
@@ -176,7 +181,7 @@ class Connection:
             query["events"] = ",".join(patterns)
         if (cursor := self._delivery.cursor) is not None:
             query |= {"stream": cursor.stream, "seq": str(cursor.seq)}
-        headers = {}
+        headers: dict[str, str] = {}
         if _PLAIN_TOKEN.fullmatch(token):
             headers["Authorization"] = f"Bearer {token}"
         else:
@@ -204,7 +209,12 @@ class Connection:
         error = self.error = ended.error or _meaning(ended)
         retry_after = ended.error.retry_after if ended.error is not None else None
         if ended.lasted is not None:
-            self._backoff.lasted(ended.lasted)
+            if ended.code == _LOST:
+                # The network, or a node that died: another one is there at once.
+                self._backoff.reset()
+            else:
+                # What the router itself ends may come again as soon: too slow, overloaded.
+                self._backoff.lasted(ended.lasted)
         if ended.goes_on:
             return 0.0
         match CLOSE_CODES.get(ended.code, "resume_with_backoff"):

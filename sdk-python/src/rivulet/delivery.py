@@ -151,7 +151,7 @@ class Delivery:
         if self._on_gap is not None:
             await self._call(self._on_gap, gap)
         else:
-            log.warning("events %s to %s are gone: %s", gap.from_seq + 1, gap.to_seq, gap.reason)
+            log.warning("a gap (%s): after %s, up to %s", gap.reason, gap.from_seq, gap.to_seq)
         self.cursor = Cursor(gap.stream, gap.to_seq)
 
     def passed(self, seq: int | None) -> None:

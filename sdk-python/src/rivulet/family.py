@@ -26,7 +26,8 @@ class Command(Model, Generic[Reply]):
             # Pydantic makes a class of its own of `Command[…]`.
             generic = base.__dict__.get("__pydantic_generic_metadata__")
             if generic and generic["origin"] is Command:
-                return generic["args"][0]
+                reply: type[Reply] = generic["args"][0]
+                return reply
         raise TypeError(f"{cls.__name__} does not say what answers it: derive it from Command[SomeReply]")
 
 

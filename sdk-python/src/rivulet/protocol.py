@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeGuard, TypeVar
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeGuard, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -28,7 +28,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _SERVER_FRAME: TypeAdapter[ServerFrame] = TypeAdapter(ServerFrame)
 _JSON = json.JSONDecoder()
 # What stands between two items of an array.
-_SPACE = re.compile(r"[ \t\n\r,]*")
+_BETWEEN = re.compile(r"[^ \t\n\r,]")
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Envelope)
@@ -78,7 +78,8 @@ class Decoder(Generic[E]):
         model = self._models.get(fields["type"], UnknownEvent)
         try:
             # The class's own validator: a union would look for the class once more.
-            return model.__pydantic_validator__.validate_python(fields)
+            event: Event | E = model.__pydantic_validator__.validate_python(fields)
+            return event
         except ValidationError as error:
             return _not_a_model(error, 0)
 
@@ -109,7 +110,7 @@ def parse(frame: bytes) -> "list[dict[str, Any] | Rejected]":
         parsed = from_json(frame, allow_inf_nan=False)
     except ValueError:
         return [_rejected("INVALID_JSON", "not JSON")]
-    return [_typed(item) for item in parsed] if isinstance(parsed, list) else [_typed(parsed)]
+    return [_typed(item) for item in parsed] if _is_list(parsed) else [_typed(parsed)]
 
 
 def split(frame: bytes) -> list[bytes]:
@@ -118,12 +119,18 @@ def split(frame: bytes) -> list[bytes]:
         return [frame]
     text = frame.decode()
     pieces: list[bytes] = []
-    start = _SPACE.match(text, text.index("[") + 1).end()
+    start = _after_space(text, text.index("[") + 1)
     while text[start] != "]":
         _, end = _JSON.raw_decode(text, start)
         pieces.append(text[start:end].encode())
-        start = _SPACE.match(text, end).end()
+        start = _after_space(text, end)
     return pieces
+
+
+def _after_space(text: str, start: int) -> int:
+    found = _BETWEEN.search(text, start)
+    assert found is not None, "what was parsed ends with a bracket"
+    return found.start()
 
 
 def encode(frame: ClientFrame | CommandFrame) -> str:
@@ -133,9 +140,9 @@ def encode(frame: ClientFrame | CommandFrame) -> str:
     `ValueError` where a command's `data` has no form in JSON.
     """
     # Not everyone who calls this has a type checker.
-    fields: Any = frame
-    if not isinstance(fields, Mapping):
+    if not isinstance(frame, Mapping):
         raise RivuletError("INVALID_MESSAGE", "a message is one JSON object")
+    fields = cast("Mapping[str, Any]", frame)
     message_id = _optional(fields, "id", _is_string, "a string")
     if message_id is not None and len(message_id) > MAX_ID_LENGTH:
         raise RivuletError("TOO_LARGE", f"`id` has at most {MAX_ID_LENGTH} characters", "id")
@@ -188,9 +195,10 @@ def _received(item: dict[str, Any] | Rejected) -> Received:
 def _typed(frame: Any) -> dict[str, Any] | Rejected:
     if not isinstance(frame, dict):
         return _rejected("INVALID_MESSAGE", "a frame is one JSON object")
-    if not isinstance(frame.get("type"), str):
+    fields = cast("dict[str, Any]", frame)
+    if not isinstance(fields.get("type"), str):
         return _rejected("INVALID_MESSAGE", "`type` is a string", "type")
-    return frame
+    return fields
 
 
 def _not_a_model(error: ValidationError, arms: int) -> Rejected:
@@ -235,8 +243,12 @@ def _is_string(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and not _LONE_SURROGATE.search(value)
 
 
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
 def _are_strings(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(_is_string(item) for item in value)
+    return _is_list(value) and all(_is_string(item) for item in value)
 
 
 def _is_position(value: object) -> TypeGuard[int | float]:

@@ -312,7 +312,8 @@ class Session:
         """Sends a frame and waits until it is answered. Returns why it was refused, if so."""
         self._questions += 1
         question = f"rivulet-{self._questions}"
-        answer = self._answers[question] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[RivuletError | None] = asyncio.get_running_loop().create_future()
+        self._answers[question] = answer
         frame["id"] = question
         try:
             await self._socket.send(encode(frame))

@@ -50,9 +50,10 @@ class Options(TypedDict, total=False):
 class SyncReader(Generic[T]):
     """An iterator of events. What `Reader` says holds for it too."""
 
-    def __init__(self, reader: Reader[T], client: "SyncClient[Any]") -> None:
+    def __init__(self, reader: Reader[T], thread: "_LoopThread", client: "SyncClient[Any]") -> None:
         """For `SyncClient` alone."""
         self._reader = reader
+        self._thread = thread
         # Keeps the client alive for as long as somebody reads.
         self._client = client
         self._batch: list[T] = []
@@ -63,7 +64,7 @@ class SyncReader(Generic[T]):
     def __next__(self) -> T:
         if not self._batch:
             # One step into the other thread for all that wait there.
-            self._batch = self._client._run(self._reader.batch())
+            self._batch = self._thread.run(self._reader.batch())
             if not self._batch:
                 raise StopIteration
             self._batch.reverse()
@@ -71,12 +72,12 @@ class SyncReader(Generic[T]):
 
     def ready(self) -> None:
         """As `Reader.ready`."""
-        self._client._run(self._reader.ready())
+        self._thread.run(self._reader.ready())
 
     def close(self) -> None:
         """Ends it; what still waits is given up."""
         self._batch.clear()
-        self._client._call(self._reader.close)
+        self._thread.call(self._reader.close)
 
     def __enter__(self) -> Self:
         return self
@@ -100,15 +101,18 @@ class SyncClient(Generic[E]):
     """
 
     def __init__(
-        self, url: str, *, token: Token, families: Sequence[Family[E]] = (), **options: "Unpack[Options]"
+        self,
+        url: str,
+        *,
+        token: Token,
+        families: Sequence[Family[E]] | None = None,
+        **options: "Unpack[Options]",
     ) -> None:
         """Takes what `Client` takes, and raises what that raises."""
-        self._loop = asyncio.new_event_loop()
-        # Of the thread, so that it can take leave when nobody holds this object any more.
+        # Of the thread, which takes leave of it when nobody holds this object any more.
         clients: list[Client[E]] = []
-        thread = threading.Thread(target=_run_loop, args=(self._loop, clients), name="rivulet", daemon=True)
-        thread.start()
-        self._end = weakref.finalize(self, _end_loop, self._loop, thread)
+        self._thread = _LoopThread(clients)
+        self._end = weakref.finalize(self, self._thread.end)
 
         async def enter() -> Client[E]:
             client = Client(url, token=token, families=families, **options)
@@ -116,7 +120,7 @@ class SyncClient(Generic[E]):
             return await client.__aenter__()
 
         try:
-            self._client = self._run(enter())
+            self._client = self._thread.run(enter())
         except BaseException:
             self._end()
             raise
@@ -138,30 +142,29 @@ class SyncClient(Generic[E]):
 
     def ready(self) -> None:
         """Waits until it is connected. Raises `RivuletError` once it is stopped or closed."""
-        self._run(self._client.ready())
+        self._thread.run(self._client.ready())
 
     def reconnect(self) -> None:
         """Tries again now, where it waits or is `stopped`."""
-        self._run(self._client.reconnect())
+        self._thread.run(self._client.reconnect())
 
     def events(self, *patterns: str) -> SyncReader[Event | E]:
         """As `Client.events`."""
-        return SyncReader(self._call(lambda: self._client.events(*patterns)), self)
+        return SyncReader(self._thread.call(lambda: self._client.events(*patterns)), self._thread, self)
 
     def raw(self, *patterns: str) -> SyncReader[bytes]:
         """As `Client.raw`."""
-        return SyncReader(self._call(lambda: self._client.raw(*patterns)), self)
+        return SyncReader(self._thread.call(lambda: self._client.raw(*patterns)), self._thread, self)
 
     def command(
         self, request: Command[Reply], *, deadline: float = 10.0, command_id: str | None = None
     ) -> Reply:
         """As `Client.command`."""
-        return self._run(self._client.command(request, deadline=deadline, command_id=command_id))
+        return self._thread.run(self._client.command(request, deadline=deadline, command_id=command_id))
 
     def close(self) -> None:
         """Ends the connection, the readers, the commands and the thread, and saves the cursor."""
-        if self._end.alive:
-            self._end()
+        self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -171,17 +174,22 @@ class SyncClient(Generic[E]):
     ) -> None:
         self.close()
 
-    def _call(self, function: Callable[[], T]) -> T:
-        """Calls a function in the loop's thread."""
 
-        async def call() -> T:
-            return function()
+class _LoopThread:
+    """A thread with an event loop, for as long as somebody needs it."""
 
-        return self._run(call())
+    def __init__(self, clients: Sequence[Client[Any]]) -> None:
+        """Runs; at its end it closes the clients."""
+        self._clients = clients
+        self._loop = asyncio.new_event_loop()
+        self._over = False
+        # It must not keep a program from its end.
+        self._thread = threading.Thread(target=self._main, name="rivulet", daemon=True)
+        self._thread.start()
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine in the loop's thread and waits for what comes of it."""
-        if not self._end.alive:
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine there and waits for what comes of it. Raises `CLOSED` once it has ended."""
+        if self._over:
             work.close()
             raise RivuletError("CLOSED", "the client is closed")
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -192,22 +200,30 @@ class SyncClient(Generic[E]):
             future.cancel()
             raise
 
+    def call(self, function: Callable[[], T]) -> T:
+        """Calls a function there."""
 
-def _run_loop(loop: asyncio.AbstractEventLoop, clients: list[Client[Any]]) -> None:
-    asyncio.set_event_loop(loop)
-    loop.run_forever()
-    for client in clients:
-        loop.run_until_complete(client.close())
-    # Whoever waited for something of it has been told by now; the rest is given up.
-    left = asyncio.all_tasks(loop)
-    for task in left:
-        task.cancel()
-    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-    loop.close()
+        async def call() -> T:
+            return function()
 
+        return self.run(call())
 
-def _end_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    loop.call_soon_threadsafe(loop.stop)
-    # The collector may call this in the very thread.
-    if thread is not threading.current_thread():
-        thread.join(_LEAVES_WITHIN)
+    def end(self) -> None:
+        """Ends it, and waits for that."""
+        self._over = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        # The collector may call this in the very thread.
+        if self._thread is not threading.current_thread():
+            self._thread.join(_LEAVES_WITHIN)
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        for client in self._clients:
+            self._loop.run_until_complete(client.close())
+        # Whoever waited for something of it has been told by now; the rest is given up.
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.close()

@@ -72,22 +72,12 @@ fn summary(config: &Config) -> String {
     );
     for family in config.catalog.families() {
         let of = |of: &str| of == family.name;
-        let events = config
-            .catalog
-            .events()
-            .iter()
-            .filter(|event| of(&event.family))
-            .count();
-        let commands = config
-            .catalog
-            .commands()
-            .iter()
-            .filter(|command| of(&command.family))
-            .count();
-        line(
-            "family",
-            format!("{}, {events} events, {commands} commands", family.name),
-        );
+        let events = config.catalog.events().iter();
+        let commands = config.catalog.commands().iter();
+        let events = counted(events.filter(|event| of(&event.family)).count(), "event type");
+        let commands = counted(commands.filter(|command| of(&command.family)).count(), "command");
+        let all: Vec<_> = [events, commands].into_iter().flatten().collect();
+        line("family", format!("{}: {}", family.name, all.join(", ")));
     }
     for source in &config.sources {
         line("source", self::source(source));
@@ -121,6 +111,15 @@ fn summary(config: &Config) -> String {
         );
     }
     text
+}
+
+/// `None`: there are none.
+fn counted(count: usize, of: &str) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some(format!("1 {of}")),
+        _ => Some(format!("{count} {of}s")),
+    }
 }
 
 fn nats(config: &Config) -> String {

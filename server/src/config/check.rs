@@ -27,7 +27,7 @@ use super::{
 /// The least bytes in a shared secret (RFC 7518, section 3.2, for HS256).
 const MIN_SECRET_BYTES: usize = 32;
 /// Subjects that are the router's or NATS's own: no source may overlap them.
-const RESERVED_SUBJECTS: [&str; 3] = ["command.>", "rivulet.>", "_INBOX.>"];
+pub(super) const RESERVED_SUBJECTS: [&str; 3] = ["command.>", "rivulet.>", "_INBOX.>"];
 
 /// What a configuration is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -61,6 +61,8 @@ async def _publish(backend: Backend, published: list[tuple[int, str]], over: asy
     while not over.is_set():
         title = str(len(published))
         published.append((await backend.book(title), title))
+        # Some hundred a second: what a router reads back at its start is not the point here.
+        await asyncio.sleep(0.002)
 
 
 async def _collect(reader: object, into: list[object]) -> None:

@@ -1,5 +1,6 @@
 //! A family of a user's own, written as Rust types: schemars prints its schema.
 
+use rivulet_protocol::{catalog::Catalog, codegen};
 use rivulet_tests::{
     nats::Nats,
     publish::Publish,
@@ -139,4 +140,61 @@ async fn a_command_of_a_family_needs_its_permission() {
     ada.send(json!({ "type": "create_blob", "data": { "content": "c", "schema_id": "s" } }))
         .await;
     assert_eq!(ada.expect("error").await["data"]["code"], "FORBIDDEN");
+}
+
+/// The example of the page on families, which is checked to be this text.
+#[allow(dead_code, reason = "only its schema is asked for")]
+mod documented {
+    use schemars::JsonSchema;
+    use serde::Serialize;
+
+    #[derive(JsonSchema, Serialize)]
+    #[serde(tag = "type", content = "data")]
+    pub(super) enum ParcelEvent {
+        /// A parcel moved.
+        #[serde(rename = "parcel.moved")]
+        Moved(ParcelMoved),
+        /// A parcel is there.
+        #[serde(rename = "parcel.delivered")]
+        Delivered(ParcelDelivered),
+    }
+
+    #[derive(JsonSchema, Serialize)]
+    pub(super) struct ParcelMoved {
+        parcel_id: String,
+        place: String,
+        stops_left: u32,
+    }
+
+    #[derive(JsonSchema, Serialize)]
+    pub(super) struct ParcelDelivered {
+        parcel_id: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+    }
+}
+
+#[test]
+fn the_documented_rust_types_are_the_documented_schema() {
+    let page = include_str!("../../../docs/topics/families.md");
+    let block = |language: &str| {
+        let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();
+        rest.split_once("```").unwrap().0
+    };
+    let types = |schema: Value| {
+        let mut catalog = Catalog::builtin();
+        catalog.add_family("parcel", schema).unwrap();
+        codegen::typescript_family(&catalog)
+    };
+    assert_eq!(
+        types(serde_json::from_str(block("json")).unwrap()),
+        types(schema_for!(documented::ParcelEvent).to_value())
+    );
+    let words = |text: &str| {
+        text.replace("pub(super) ", "")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert!(words(include_str!("families.rs")).contains(&words(block("rust"))));
 }
