@@ -194,6 +194,36 @@ class Magics(unittest.TestCase):
         # Within a pattern that is there already: one event, once.
         self.assertRegex(text(ran[3]), r"patterns +book\.\*\nevents +1 received")
 
+    def test_what_comes_while_a_cell_keeps_the_kernel_busy_comes_afterwards(self) -> None:
+        publishes = """
+from rivulet import BookCreated
+from rivulet.jupyter.magics import _in_a_thread
+from rivulet.nats import Outgoing, Publisher, connect
+
+async def publish():
+    async with await connect() as nats:
+        # More than wait for a reader.
+        events = [Outgoing(BookCreated(book_id=str(number)), user="ada") for number in range(3_000)]
+        await Publisher(nats).publish_many(events)
+
+_in_a_thread(publish())
+came = feed.received
+# The router's answer is behind the events.
+%rivulet subscribe blob.*
+came"""
+        sources = [
+            "%load_ext rivulet.jupyter\nfeed = %rivulet connect URL --token ada",
+            "seen = []",
+            "%%on book.*\nseen.append(int(event.data.book_id))",
+            publishes,
+            "await feed.until(lambda: feed.received >= 3_000)\nseen == list(range(3_000))",
+        ]
+        with Router() as router:
+            cells = [nbformat.v4.new_code_cell(source.replace("URL", router.url)) for source in sources]
+            ran = run(nbformat.v4.new_notebook(cells=cells), router)
+        self.assertEqual(text(ran[3]), "0")
+        self.assertEqual(text(ran[4]), "True")
+
 
 if __name__ == "__main__":
     unittest.main()
