@@ -91,7 +91,10 @@ class Tutorial(unittest.TestCase):
         self.assertEqual(text(matched), "a blob of ada with 9 characters\n")
 
     def test_a_cell_runs_for_each_event(self) -> None:
-        self.assertEqual(text(self.with_line("steps")), "[0.0, 0.25, 0.5, 0.75, 1.0]")
+        self.assertEqual(
+            text(self.with_line("[progress for blob_id, progress in steps if blob_id == made.blob_id]")),
+            "[0.0, 0.25, 0.5, 0.75, 1.0]",
+        )
         output = shown(self.with_line("print(event.data.status, event.data.progress)"))
         self.assertIn("<pre>processing 0.75\n</pre><pre>completed 1.0\n</pre>", output)
         self.assertIn("5 runs, 0 errors", output)
@@ -131,7 +134,7 @@ class Tutorial(unittest.TestCase):
         self.assertRegex(sizes, r"processor\.status +5\n")
 
     def test_a_client_goes_on_where_it_was(self) -> None:
-        self.assertEqual(text(self.with_line("again.data.blob_id == made.blob_id")), "True")
+        self.assertEqual(text(self.with_line("again == created")), "True")
 
     def test_the_rates_are_drawn(self) -> None:
         plot = shown(self.with_line("%rivulet plot"))
