@@ -25,6 +25,8 @@ from rig import (
     rivulet,
 )
 
+from rivulet import Client
+
 
 class Generated(OnARouter):
     def test_from_files_and_from_a_router_is_the_same(self) -> None:
@@ -51,7 +53,7 @@ class Generated(OnARouter):
         self.assertEqual(rivulet(*mend[1:]).returncode, 0)
         self.assertIn("order_number", out.read_text())
 
-    def test_the_python_module_reads_what_the_router_sends(self) -> None:
+    def test_the_python_module_reads_what_the_router_sends_and_runs_in_the_client(self) -> None:
         out = self.directory / "own_families.py"
         done = rivulet("codegen", "--lang", "python", "--families", self.families, "--out", out)
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -77,6 +79,18 @@ class Generated(OnARouter):
         ask = own.ReserveStock(sku="tea", count=1)
         self.assertEqual((ask.command_name, ask.reply_model()), ("reserve_stock", own.ReserveStockReply))
         self.assertEqual(own.EVENT_TYPES, own.family.events.keys())
+
+        async def in_the_client() -> None:
+            async with Client(self.url, token="paula", families=[own.family]) as client:
+                events = client.events("stock.*", "ticket.opened")
+                reply = await client.command(own.ReserveStock(sku="coffee", count=1))
+                self.assertIsInstance(reply, own.ReserveStockReply)
+                reserved = await anext(events)
+                self.assertEqual(reserved.data.reservation_id, reply.reservation_id)
+                await self.publish("ticket.opened", TICKET, "paula")
+                self.assertIsInstance(await anext(events), own.TicketOpenedEvent)
+
+        self.run_async(in_the_client())
 
     def test_the_typescript_module_has_exact_types_and_runs_in_the_client(self) -> None:
         project = self.directory / "ts"
