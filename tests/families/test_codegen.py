@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -200,6 +201,24 @@ class Odd(unittest.TestCase):
         replies = {name: command.reply_model() for name, command in odd.family.commands.items()}
         self.assertEqual(replies, {"start": odd.Reply, "stop": odd.Turn, "open-up": odd.OpenUpReply})
         self.assertEqual(odd.StartCommand(way="left").model_dump(), {"way": "left"})
+
+    def test_mypy_and_pyright_find_nothing_in_their_strict_modes(self) -> None:
+        project = self.generated()
+        shop = project / "shop.py"
+        done = rivulet("codegen", "--lang", "python", "--families", SHOP.parent, "--out", shop)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        sdk = str(ROOT / "sdk-python/src")
+        settings = {"typeCheckingMode": "strict", "extraPaths": [sdk]}
+        (project / "pyrightconfig.json").write_text(json.dumps(settings))
+        for command in [
+            [sys.executable, "-m", "mypy", "--strict", "--no-incremental", shop, project / "odd_families.py"],
+            [ROOT / "node_modules/.bin/pyright", "--pythonpath", sys.executable, "-p", project],
+        ]:
+            with self.subTest(command=command):
+                done = subprocess.run(
+                    command, capture_output=True, text=True, cwd=project, env=os.environ | {"MYPYPATH": sdk}
+                )
+                self.assertEqual(done.returncode, 0, done.stdout)
 
     def test_typescript_compiles(self) -> None:
         project = self.generated()
