@@ -29,7 +29,11 @@ class Backoff:
     def lasted(self, seconds: float) -> None:
         """A session lasted so long. One that outlasted the bound of its wait begins the count anew."""
         if seconds >= self.bound / 2:
-            self._failures = 0
+            self.reset()
+
+    def reset(self) -> None:
+        """Begins the count anew."""
+        self._failures = 0
 
 
 def jittered(seconds: float) -> float:

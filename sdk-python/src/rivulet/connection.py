@@ -28,6 +28,8 @@ must not come again by itself."""
 Token = str | Callable[[], str | Awaitable[str]]
 """A token, or what brings one: asked at each connect and before the token ends."""
 
+# No close was said.
+_LOST = 1006
 _PATH = "/api/v1/ws"
 _OPEN_WITHIN = 10.0
 _CLOSE_WITHIN = 2.0
@@ -151,7 +153,7 @@ class Connection:
         except (OSError, EOFError, TimeoutError, InvalidHandshake) as failed:
             why = str(failed) or type(failed).__name__
             return Ended(
-                1006, error=RivuletError("UNAVAILABLE", f"can't connect to {_shown(self._url)}: {why}")
+                _LOST, error=RivuletError("UNAVAILABLE", f"can't connect to {_shown(self._url)}: {why}")
             )
         try:
             session = Session(
@@ -207,7 +209,12 @@ class Connection:
         error = self.error = ended.error or _meaning(ended)
         retry_after = ended.error.retry_after if ended.error is not None else None
         if ended.lasted is not None:
-            self._backoff.lasted(ended.lasted)
+            if ended.code == _LOST:
+                # The network, or a node that died: another one is there at once.
+                self._backoff.reset()
+            else:
+                # What the router itself ends may come again as soon: too slow, overloaded.
+                self._backoff.lasted(ended.lasted)
         if ended.goes_on:
             return 0.0
         match CLOSE_CODES.get(ended.code, "resume_with_backoff"):

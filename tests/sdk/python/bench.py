@@ -28,9 +28,9 @@ ARRAY = 64
 def frames(count: int) -> list[bytes]:
     """Events as a router sends them, one a frame."""
     text = (
-        b'{"type":"blob.created","seq":%d,"time":"2026-01-31T12:00:00.123456Z","data":{"blob_id":"01JABCDE%d",'
-        b'"user_id":"ada","processor_id":"upload","schema_id":"text","preview":"The river runs over the stones,'
-        b' and the stones run over the river","created_at":"2026-01-31T12:00:00Z"}}'
+        b'{"type":"blob.created","seq":%d,"time":"2026-01-31T12:00:00.123456Z","data":{"blob_id":"b%d",'
+        b'"user_id":"ada","processor_id":"upload","schema_id":"text","preview":"The river runs over'
+        b' the stones, and the stones run over the river","created_at":"2026-01-31T12:00:00Z"}}'
     )
     return [text % (number + 1, number) for number in range(count)]
 

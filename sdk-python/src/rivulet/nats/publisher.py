@@ -89,6 +89,7 @@ class NotAllStored(ExceptionGroup[NotStored]):
     """What became of each, in the order in which they were given."""
 
     def __new__(cls, outcomes: Sequence[Published | NotStored]) -> "NotAllStored":
+        """What became of each; at least one is a `NotStored`."""
         faults = [outcome for outcome in outcomes if isinstance(outcome, NotStored)]
         return super().__new__(cls, f"{len(faults)} of {len(outcomes)} events were not stored", faults)
 
