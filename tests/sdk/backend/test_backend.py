@@ -245,6 +245,8 @@ class Sorting(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await asked, {"data": {"blob_id": "done"}})
         await closing
         self.assertTrue(self.nats.is_connected)
+        # Nor would it after a reconnect.
+        self.assertNotIn("command.create_blob", [left.subject for left in self.nats._subs.values()])
 
     async def test_what_is_not_done_in_time_is_cancelled_and_not_answered(self) -> None:
         came, ended = asyncio.Event(), asyncio.Event()
