@@ -151,7 +151,7 @@ export function makeClient(options: ClientOptions, make: MakeLink): Client<Recor
   let saving: ReturnType<typeof setTimeout> | undefined;
 
   const WebSocket = options.WebSocket ?? (globalThis.WebSocket as unknown as SocketConstructor | undefined);
-  if (!WebSocket) throw new RivuletError('CLOSED', 'no WebSocket here: give one in the options');
+  if (!WebSocket) throw new RivuletError('CLOSED', 'no WebSocket: give one in the options');
   const { url, token, device = random() } = options;
   const known: KnownTypes = new Map([
     ...BUILTIN,

@@ -36,7 +36,7 @@ const WINDOW = 8;
 /** Some 50 bits that nobody else has. */
 export const random = (): string => Math.random().toString(36).slice(2);
 
-/** `send` says whether a session took the text. */
+/** `send` says whether a session took the text; what it throws is the command's end. */
 export function commands(most: number, send: (text: string) => boolean): Commands {
   const prefix = random();
   const waiting = new Map<string, Waiting>();
@@ -46,6 +46,14 @@ export function commands(most: number, send: (text: string) => boolean): Command
   let pace = 0;
   let pacing: ReturnType<typeof setTimeout> | undefined;
 
+  const go = (each: Waiting) => {
+    try {
+      each.asked = send(each.text);
+      each.sent ||= each.asked;
+    } catch (error) {
+      each.fail(error);
+    }
+  };
   const next = () => {
     if (pacing || closed) return;
     let free = WINDOW;
@@ -55,14 +63,13 @@ export function commands(most: number, send: (text: string) => boolean): Command
       if (pace) {
         pacing = setTimeout(() => {
           pacing = undefined;
-          each.asked = send(each.text);
-          each.sent ||= each.asked;
+          go(each);
           next();
         }, pace);
         return;
       }
-      if (free-- < 1 || !send(each.text)) return;
-      each.asked = each.sent = true;
+      if (free-- < 1) return;
+      go(each);
     }
     pace = 0;
   };
@@ -119,7 +126,7 @@ export function commands(most: number, send: (text: string) => boolean): Command
       next();
     },
     close() {
-      closed = new RivuletError('CLOSED', 'the client is closed');
+      closed = new RivuletError('CLOSED', 'closed');
       clearTimeout(pacing);
       for (const each of waiting.values()) each.fail(closed);
     },

@@ -46,7 +46,7 @@ export function connection(
         if (performance.now() - heardAt < patience) return watch();
         // A dead network does not answer a close either: it is not waited for.
         close();
-        ended(1006, 'nothing was heard');
+        ended(1006, 'silent');
       },
       patience + heardAt - performance.now(),
     );

@@ -92,7 +92,7 @@ export class Hub {
     else if ('patterns' in said) {
       tab.patterns = said.patterns;
       this.#link?.sync();
-    } else if ('send' in said) this.#link?.send(said.send);
+    } else if ('send' in said) this.#send(tab, said.send);
     else if ('asked' in said) this.#asked.get(said.asked)?.(said);
     else if (said.do === 'leave') this.#leave(tab);
     else if (said.do === 'reconnect') this.#link?.reconnect();
@@ -127,6 +127,15 @@ export class Hub {
     // From where the new one stands; the others drop what they have seen.
     if (older) this.#link.open(cursor);
     else this.#link.sync();
+  }
+
+  #send(tab: Tab, text: string): void {
+    try {
+      this.#link?.send(text);
+    } catch (error) {
+      const { code, message } = asFault(error);
+      this.#tell(tab, { answer: { type: 'error', id: JSON.parse(text).id, data: { code, message } } });
+    }
   }
 
   #leave(tab: Tab): void {

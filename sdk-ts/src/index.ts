@@ -8,4 +8,15 @@ export type * from './generated.js';
 export { EVENT_TYPES } from './generated.js';
 export type { Cursor, State } from './link.js';
 export type { UnknownEvent } from './protocol.js';
-export type { AnyFamily, EventFor, Family, PatternFor, ReplyOf, RequestOf } from './types.js';
+export type {
+  AnyFamily,
+  Calls,
+  CommandsOf,
+  EventFor,
+  EventsByPattern,
+  EventsOf,
+  Family,
+  PatternFor,
+  ReplyOf,
+  RequestOf,
+} from './types.js';

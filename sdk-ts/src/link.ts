@@ -59,7 +59,7 @@ export interface Link {
   readonly shared: boolean;
   /** Begins, from a cursor if there is one. */
   open(cursor?: Cursor): void;
-  /** Sends a text if there is a session. */
+  /** Sends a text if there is a session. Throws `TOO_LARGE` for one that the router would end it for. */
   send(text: string): boolean;
   /** The owner's patterns are others now. */
   sync(): void;
@@ -86,8 +86,6 @@ export type MakeLink = (options: LinkOptions, owner: Owner) => Link;
 
 /** Without a seat: how often somebody's look makes it ask again, in milliseconds. */
 const ASKS_AGAIN = 60_000;
-/** How soon after a try the network or a look brings the next one forward, in milliseconds. */
-const TRIES_AGAIN = 1_000;
 /** The id of this link's own messages that are answered. */
 const CHANGE = 'patterns';
 
@@ -106,6 +104,8 @@ export const socketLink: MakeLink = ({ url, token, device, WebSocket, known, sig
   let said: RivuletError | undefined;
   /** It stopped for want of a seat, which may be free later. */
   let seatless = false;
+  /** How long a message may be. */
+  let mostBytes: number;
   let attempt = 0;
   /** When the last try began, or it stopped. */
   let triedAt = 0;
@@ -230,6 +230,7 @@ export const socketLink: MakeLink = ({ url, token, device, WebSocket, known, sig
         cursor = { stream: data.stream, seq: data.seq ?? 0 };
         owner.moved();
       }
+      mostBytes = data.limits.max_message_bytes;
       connection?.expect(2 * data.heartbeat_ms);
       become('connected');
       owner.began();
@@ -344,8 +345,7 @@ export const socketLink: MakeLink = ({ url, token, device, WebSocket, known, sig
   };
 
   const look = () => {
-    const since = performance.now() - triedAt;
-    if (seatless ? since > ASKS_AGAIN : state === 'waiting' && since > TRIES_AGAIN) open();
+    if (seatless ? performance.now() - triedAt > ASKS_AGAIN : state === 'waiting') open();
   };
   // What was connected before the network went may be dead without knowing.
   const online = () => (state === 'connected' ? open() : look());
@@ -371,6 +371,9 @@ export const socketLink: MakeLink = ({ url, token, device, WebSocket, known, sig
     },
     send(text) {
       if (state !== 'connected') return false;
+      // As the router counts: in bytes.
+      if (new TextEncoder().encode(text).length > mostBytes)
+        throw new RivuletError('TOO_LARGE', `over ${mostBytes} bytes`);
       connection?.send(text);
       return true;
     },

@@ -119,7 +119,7 @@ function patterns(texts: string[]): string[] {
 }
 
 function received(frame: unknown, known: KnownTypes): Received {
-  if (!isObject(frame)) return rejected('INVALID_MESSAGE', 'not a JSON object');
+  if (!isObject(frame)) return rejected('INVALID_MESSAGE', 'not an object');
   const { type, data } = frame;
   if (!isString(type)) return notOf('type');
   const isFrame = serverFrames.has(type);

@@ -12,7 +12,8 @@ type PatternsOf<Type extends string> = Type extends `${infer First}.${infer Rest
   ? `${First | '*'}.${PatternsOf<Rest> | '>'}`
   : Type | '*';
 
-type EventsByPattern<Events> = {
+/** The events of each pattern. */
+export type EventsByPattern<Events> = {
   [Type in keyof Events & string as PatternsOf<Type> | '*' | '>']: EventFrame<Pick<Events, Type>>;
 };
 
@@ -23,6 +24,7 @@ export type PatternFor<Events> = keyof EventsByPattern<Events> & string;
 export type EventFor<Events, Pattern extends PatternFor<Events>> =
   EventsByPattern<Events> extends Record<Pattern, infer Event> ? Event : never;
 
+/** `create_blob` as `createBlob`. */
 type CamelCase<Name extends string> = Name extends `${infer First}_${infer Rest}`
   ? `${First}${Capitalize<CamelCase<Rest>>}`
   : Name;
@@ -58,6 +60,7 @@ export interface Family<Events, Commands> {
 /** Any family. */
 export type AnyFamily = Family<object, object>;
 
+/** All of a union's types at once. */
 type All<Union> = (Union extends unknown ? (one: Union) => void : never) extends (
   all: infer Intersection,
 ) => void

@@ -41,7 +41,8 @@ class Fake implements Socket {
   connected(data: object = {}): void {
     const events = this.query.get('events')?.split(',') ?? [];
     const heartbeat_ms = 25_000;
-    this.say({ type: 'connected', data: { events, stream: 'S@1', seq: 10, heartbeat_ms, ...data } });
+    const limits = { max_message_bytes: 200, max_patterns: 100 };
+    this.say({ type: 'connected', data: { events, stream: 'S@1', seq: 10, heartbeat_ms, limits, ...data } });
   }
 
   end(code: number, reason = ''): void {
@@ -265,6 +266,16 @@ test('a subscription that came too fast is sent again when it may be', async () 
     [['blob.created'], ['blob.created']],
   );
   assert.deepEqual(seen, []);
+});
+
+test('a command that is too long for the router does not end the session', async () => {
+  await start();
+  last().connected();
+  const create = (content: string) => client.command.createBlob({ content, schema_id: 's' });
+  // As bytes, of which each of these has two.
+  await assert.rejects(create('é'.repeat(100)), { code: 'TOO_LARGE', message: 'over 200 bytes' });
+  create('short').catch(() => {});
+  assert.deepEqual([client.state, last().sent.length], ['connected', 1]);
 });
 
 test('a new token that permits less is told, and the rest goes on', async () => {

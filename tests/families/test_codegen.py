@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from rig import (
     module_of,
     rivulet,
 )
+
+from rivulet import Client
 
 
 class Generated(OnARouter):
@@ -51,7 +54,7 @@ class Generated(OnARouter):
         self.assertEqual(rivulet(*mend[1:]).returncode, 0)
         self.assertIn("order_number", out.read_text())
 
-    def test_the_python_module_reads_what_the_router_sends(self) -> None:
+    def test_the_python_module_reads_what_the_router_sends_and_runs_in_the_client(self) -> None:
         out = self.directory / "own_families.py"
         done = rivulet("codegen", "--lang", "python", "--families", self.families, "--out", out)
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -77,6 +80,18 @@ class Generated(OnARouter):
         ask = own.ReserveStock(sku="tea", count=1)
         self.assertEqual((ask.command_name, ask.reply_model()), ("reserve_stock", own.ReserveStockReply))
         self.assertEqual(own.EVENT_TYPES, own.family.events.keys())
+
+        async def in_the_client() -> None:
+            async with Client(self.url, token="paula", families=[own.family]) as client:
+                events = client.events("stock.*", "ticket.opened")
+                reply = await client.command(own.ReserveStock(sku="coffee", count=1))
+                self.assertIsInstance(reply, own.ReserveStockReply)
+                reserved = await anext(events)
+                self.assertEqual(reserved.data.reservation_id, reply.reservation_id)
+                await self.publish("ticket.opened", TICKET, "paula")
+                self.assertIsInstance(await anext(events), own.TicketOpenedEvent)
+
+        self.run_async(in_the_client())
 
     def test_the_typescript_module_has_exact_types_and_runs_in_the_client(self) -> None:
         project = self.directory / "ts"
@@ -186,6 +201,24 @@ class Odd(unittest.TestCase):
         replies = {name: command.reply_model() for name, command in odd.family.commands.items()}
         self.assertEqual(replies, {"start": odd.Reply, "stop": odd.Turn, "open-up": odd.OpenUpReply})
         self.assertEqual(odd.StartCommand(way="left").model_dump(), {"way": "left"})
+
+    def test_mypy_and_pyright_find_nothing_in_their_strict_modes(self) -> None:
+        project = self.generated()
+        shop = project / "shop.py"
+        done = rivulet("codegen", "--lang", "python", "--families", SHOP.parent, "--out", shop)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        sdk = str(ROOT / "sdk-python/src")
+        settings = {"typeCheckingMode": "strict", "extraPaths": [sdk]}
+        (project / "pyrightconfig.json").write_text(json.dumps(settings))
+        for command in [
+            [sys.executable, "-m", "mypy", "--strict", "--no-incremental", shop, project / "odd_families.py"],
+            [ROOT / "node_modules/.bin/pyright", "--pythonpath", sys.executable, "-p", project],
+        ]:
+            with self.subTest(command=command):
+                done = subprocess.run(
+                    command, capture_output=True, text=True, cwd=project, env=os.environ | {"MYPYPATH": sdk}
+                )
+                self.assertEqual(done.returncode, 0, done.stdout)
 
     def test_typescript_compiles(self) -> None:
         project = self.generated()

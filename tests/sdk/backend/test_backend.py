@@ -5,10 +5,11 @@ import json
 import unittest
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
-from world import Router, User, nats_server, until
+from world import Line, Router, User, nats_server, until
 
 from rivulet import Command, CreateBlob, CreateBlobReply, Model, ProcessBlob, ProcessBlobReply
 from rivulet.nats import Asker, Backend, Refused, connect
@@ -224,6 +225,24 @@ class Sorting(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(sum(came), 100)
         self.assertGreater(min(came), 0)
 
+    async def test_a_cut_line_is_outlived(self) -> None:
+        async def answer() -> str:
+            return "done"
+
+        line = await self.enterAsyncContext(Line.to(self.url))
+        # It logs that it was cut, which here is meant.
+        self.enterContext(patch("nats.aio.client._logger"))
+        self.nats = await self.enterAsyncContext(await connect(line.url, reconnect_time_wait=0.05))
+        async with self.backend(answer):
+            await self.ask(BLOB)
+            line.cut()
+            await until("it is away", lambda: not self.nats.is_connected)
+            await until("it is back", lambda: self.nats.is_connected)
+            # What it says to the server again goes before this.
+            for _ in range(2):
+                await self.nats.flush()
+            self.assertEqual(await self.ask(BLOB, "c1"), {"data": {"blob_id": "done"}})
+
     async def test_closing_answers_what_is_under_way_and_takes_no_more(self) -> None:
         came, may_end = asyncio.Event(), asyncio.Event()
 
@@ -245,6 +264,8 @@ class Sorting(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await asked, {"data": {"blob_id": "done"}})
         await closing
         self.assertTrue(self.nats.is_connected)
+        # Nor would it after a reconnect.
+        self.assertNotIn("command.create_blob", [left.subject for left in self.nats._subs.values()])
 
     async def test_what_is_not_done_in_time_is_cancelled_and_not_answered(self) -> None:
         came, ended = asyncio.Event(), asyncio.Event()

@@ -91,7 +91,10 @@ class Tutorial(unittest.TestCase):
         self.assertEqual(text(matched), "a blob of ada with 9 characters\n")
 
     def test_a_cell_runs_for_each_event(self) -> None:
-        self.assertEqual(text(self.with_line("steps")), "[0.0, 0.25, 0.5, 0.75, 1.0]")
+        self.assertEqual(
+            text(self.with_line("[progress for blob_id, progress in steps if blob_id == made.blob_id]")),
+            "[0.0, 0.25, 0.5, 0.75, 1.0]",
+        )
         output = shown(self.with_line("print(event.data.status, event.data.progress)"))
         self.assertIn("<pre>processing 0.75\n</pre><pre>completed 1.0\n</pre>", output)
         self.assertIn("5 runs, 0 errors", output)
@@ -131,7 +134,7 @@ class Tutorial(unittest.TestCase):
         self.assertRegex(sizes, r"processor\.status +5\n")
 
     def test_a_client_goes_on_where_it_was(self) -> None:
-        self.assertEqual(text(self.with_line("again.data.blob_id == made.blob_id")), "True")
+        self.assertEqual(text(self.with_line("again == created")), "True")
 
     def test_the_rates_are_drawn(self) -> None:
         plot = shown(self.with_line("%rivulet plot"))
@@ -193,6 +196,36 @@ class Magics(unittest.TestCase):
         self.assertIn("more characters", shown(ran[1]))
         # Within a pattern that is there already: one event, once.
         self.assertRegex(text(ran[3]), r"patterns +book\.\*\nevents +1 received")
+
+    def test_what_comes_while_a_cell_keeps_the_kernel_busy_comes_afterwards(self) -> None:
+        publishes = """
+from rivulet import BookCreated
+from rivulet.jupyter.magics import _in_a_thread
+from rivulet.nats import Outgoing, Publisher, connect
+
+async def publish():
+    async with await connect() as nats:
+        # More than wait for a reader.
+        events = [Outgoing(BookCreated(book_id=str(number)), user="ada") for number in range(3_000)]
+        await Publisher(nats).publish_many(events)
+
+_in_a_thread(publish())
+came = feed.received
+# The router's answer is behind the events.
+%rivulet subscribe blob.*
+came"""
+        sources = [
+            "%load_ext rivulet.jupyter\nfeed = %rivulet connect URL --token ada",
+            "seen = []",
+            "%%on book.*\nseen.append(int(event.data.book_id))",
+            publishes,
+            "await feed.until(lambda: feed.received >= 3_000)\nseen == list(range(3_000))",
+        ]
+        with Router() as router:
+            cells = [nbformat.v4.new_code_cell(source.replace("URL", router.url)) for source in sources]
+            ran = run(nbformat.v4.new_notebook(cells=cells), router)
+        self.assertEqual(text(ran[3]), "0")
+        self.assertEqual(text(ran[4]), "True")
 
 
 if __name__ == "__main__":

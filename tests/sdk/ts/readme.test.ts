@@ -1,4 +1,4 @@
-/** Every example of the README: compiled, and run until it prints something. */
+/** Every example of the package's README, and what the project's says of it: compiled, and run until it prints something. */
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -10,11 +10,10 @@ import { after, before, test } from 'node:test';
 import { blob, Rig, type Router } from './rig.ts';
 
 const ROOT = new URL('../../../', import.meta.url).pathname;
-const text = readFileSync(join(ROOT, 'sdk-ts/README.md'), 'utf8');
-const examples = [...text.matchAll(/^```(js|tsx?)\n(.*?)^```/gms)].map(([, language, code], index) => ({
-  name: `example-${index}.${language}`,
-  code: code ?? '',
-}));
+const text = ['sdk-ts/README.md', 'README.md'].map((file) => readFileSync(join(ROOT, file), 'utf8')).join('');
+const examples = [...text.matchAll(/^```(js|tsx?)\n(.*?)^```/gms)]
+  .filter(([, , code]) => code?.includes('@rivulet/client'))
+  .map(([, language, code], index) => ({ name: `example-${index}.${language}`, code: code ?? '' }));
 
 mkdirSync(join(ROOT, '.tools'), { recursive: true });
 const project = mkdtempSync(join(ROOT, '.tools/readme-'));

@@ -60,6 +60,7 @@ impl<'a> Module<'a> {
             .filter(|command| self.is_class_of(command))
             .map(|command| self.object(&command.request))
             .collect();
+        self.recursive_aliases(out);
         for (name, schema) in &self.definitions {
             if self.is_model(name) && !of_commands.contains(name.as_str()) {
                 model(out, name, "Model", schema, None);
@@ -142,7 +143,19 @@ impl<'a> Module<'a> {
         command_name(out, &command.name);
     }
 
-    /// Writes what is not a class, each after those that it speaks of.
+    /// Writes the aliases that speak of themselves. Their types are texts, which are read when they are needed; they
+    /// stand before the classes, or pyright takes their names for variables.
+    fn recursive_aliases(&self, out: &mut String) {
+        for (name, schema) in &self.definitions {
+            if self.is_recursive(name) {
+                let (name_text, of) = (literal(name), literal(&type_of(schema)));
+                out.push_str(&format!("\n\n{name} = TypeAliasType({name_text}, {of})\n"));
+                docstring(out, "", schema["description"].as_str());
+            }
+        }
+    }
+
+    /// Writes the other aliases, each after those that it speaks of.
     fn aliases(&self, out: &mut String) {
         let mut written = HashSet::new();
         for name in self.definitions.keys() {
@@ -151,26 +164,22 @@ impl<'a> Module<'a> {
     }
 
     fn alias<'d>(&'d self, out: &mut String, name: &'d str, written: &mut HashSet<&'d str>) {
-        if self.is_model(name) || !written.insert(name) {
+        if self.is_model(name) || !written.insert(name) || self.is_recursive(name) {
             return;
         }
         let schema = &self.definitions[name];
-        let mut recursive = false;
         for other in spoken_of(schema) {
-            recursive |= self.reaches(other, name, &mut HashSet::new());
             self.alias(out, other, written);
         }
-        let of = type_of(schema);
-        if recursive {
-            out.push_str(&format!(
-                "\n{name} = TypeAliasType({0}, {1})\n",
-                literal(name),
-                literal(&of)
-            ));
-        } else {
-            out.push_str(&format!("\n{name} = {of}\n"));
-        }
+        out.push_str(&format!("\n{name} = {}\n", type_of(schema)));
         docstring(out, "", schema["description"].as_str());
+    }
+
+    fn is_recursive(&self, name: &str) -> bool {
+        !self.is_model(name)
+            && spoken_of(&self.definitions[name])
+                .into_iter()
+                .any(|other| self.reaches(other, name, &mut HashSet::new()))
     }
 
     /// Whether an alias speaks of another, directly or by way of aliases.
@@ -256,7 +265,10 @@ pub(super) fn model(out: &mut String, name: &str, base: &str, schema: &Value, co
     }
     if schema["additionalProperties"].is_object() {
         let more = type_of(&schema["additionalProperties"]);
-        out.push_str(&format!("    __pydantic_extra__: dict[str, {more}]\n"));
+        // Pydantic takes it in; its own declaration is wider.
+        out.push_str(&format!(
+            "    __pydantic_extra__: dict[str, {more}]  # pyright: ignore[reportIncompatibleVariableOverride]\n"
+        ));
     } else if taken.is_empty() && command.is_none() && !schema["description"].is_string() {
         out.push_str("    pass\n");
     }

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import queue
 import threading
 import time
 from collections import deque
@@ -51,11 +52,13 @@ class Feed:
         """What runs for events, by the patterns that `%%on` was given."""
         self._patterns: list[Pattern] = []
         self._readers: list[SyncReader[Any]] = []
+        # What the readers' threads hand over, one event each at a time.
+        self._arrivals: queue.SimpleQueue[tuple[Any, Future[None]]] = queue.SimpleQueue()
         self._news = asyncio.Event()
         self.closed = False
         """Whether it is over."""
         try:
-            _within(ANSWERS_WITHIN, self.client.ready, f"{url} can't be reached")
+            self._wait_for(self.client.ready, f"{url} can't be reached")
         except BaseException:
             self.close()
             raise
@@ -75,7 +78,7 @@ class Feed:
             return
         reader = self.client.events(*(pattern.text for pattern in wanted))
         try:
-            _within(ANSWERS_WITHIN, reader.ready, "the router has not taken the patterns")
+            self._wait_for(reader.ready, "the router has not taken the patterns")
         except BaseException:
             reader.close()
             raise
@@ -148,7 +151,8 @@ class Feed:
                 if any(pattern.matches(event.type) for pattern in before):
                     continue
                 done: Future[None] = Future()
-                self._loop.call_soon_threadsafe(self._arrived, event, done)
+                self._arrivals.put((event, done))
+                self._loop.call_soon_threadsafe(self._take)
                 done.result()
         except (RivuletError, CancelledError) as error:
             if not self.closed:
@@ -156,6 +160,33 @@ class Feed:
         except RuntimeError:
             # The kernel's loop has ended.
             pass
+
+    def _take(self) -> None:
+        """In the kernel's thread: handles what the readers have handed over."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._arrived(*self._arrivals.get_nowait())
+
+    def _wait_for(self, call: Callable[[], None], what: str) -> None:
+        """Calls what waits for the router, and handles events meanwhile: the answer is behind them."""
+        fault: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                call()
+            except BaseException as error:
+                fault.append(error)
+
+        thread = threading.Thread(target=run, name="rivulet-wait", daemon=True)
+        thread.start()
+        ends = time.monotonic() + ANSWERS_WITHIN
+        while thread.is_alive() and time.monotonic() < ends:
+            with contextlib.suppress(queue.Empty):
+                self._arrived(*self._arrivals.get(timeout=0.02))
+        if thread.is_alive():
+            raise RivuletError("UNAVAILABLE", f"{what} within {ANSWERS_WITHIN:g} s")
+        if fault:
+            raise fault[0]
 
     def _arrived(self, event: Any, done: "Future[None]") -> None:
         try:
@@ -171,22 +202,3 @@ class Feed:
         finally:
             with contextlib.suppress(Exception):
                 done.set_result(None)
-
-
-def _within(seconds: float, call: Callable[[], None], what: str) -> None:
-    """Calls something that waits, with an end: events may have to be handled here before it comes back."""
-    fault: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:
-            fault.append(error)
-
-    thread = threading.Thread(target=run, name="rivulet-wait", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise RivuletError("UNAVAILABLE", f"{what} within {seconds:g} s")
-    if fault:
-        raise fault[0]
