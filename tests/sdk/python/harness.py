@@ -42,6 +42,10 @@ class Live(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="rivulet-sdk-")))
 
+    async def asyncSetUp(self) -> None:
+        # Its debugging would print each step of the tests themselves that takes 100 ms.
+        asyncio.get_running_loop().set_debug(False)
+
     def nats(self) -> "Nats":
         """A nats-server with JetStream."""
         server = Nats(self.directory / "nats")

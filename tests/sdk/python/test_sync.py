@@ -89,7 +89,14 @@ class Facade(Live):
 class Tail(Live):
     def tail(self, router: Router, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "rivulet", "tail", router.url, *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Whoever runs the tests in the background has it ignored, and that is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
         return process
