@@ -182,13 +182,13 @@ class Magics(unittest.TestCase):
                 else:
                     self.assertEqual(said, "")
 
-    def test_a_handlers_output_is_escaped_and_bounded(self) -> None:
+    def test_a_cells_output_is_escaped_and_bounded(self) -> None:
         sources = [
             "%load_ext rivulet.jupyter\nfeed = %rivulet connect URL --token ada",
             "%%on book.*\nprint(event.data.book_id * 3_000)",
             "%%on book.created\nraise RuntimeError(event.data.book_id)",
             '%rivulet publish book.created {"book_id": "<script>"} --user ada\n'
-            "await feed.until(lambda: feed.handlers['book.created'].errors)\n%rivulet status",
+            "await feed.until(lambda: feed.cells['book.created'].errors)\n%rivulet status",
             "%rivulet disconnect",
         ]
         with Router() as router:

@@ -16,7 +16,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 
 from rivulet.errors import RivuletError
 from rivulet.jupyter.feed import ANSWERS_WITHIN, Feed
-from rivulet.jupyter.handler import Handler
+from rivulet.jupyter.on_cell import OnCell
 from rivulet.jupyter.show import Area, Table
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class RivuletMagics(Magics):
         try:
             # Refused before there is anything to see.
             feed.subscribe(*patterns.split())
-            feed.on(patterns, Handler(self._in(), patterns, cell))
+            feed.on(patterns, OnCell(self._in(), patterns, cell))
         except (RivuletError, ValueError) as error:
             raise UsageError(f"%%on {patterns}: {error}") from None
 
