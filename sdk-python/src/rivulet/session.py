@@ -40,6 +40,7 @@ Arguments = TypeVarTuple("Arguments")
 LONGEST = (2**31 - 1) / 1000
 """The most seconds that anything is waited for."""
 _CONNECTED_WITHIN = 10.0
+_GOING_AWAY = 1001
 _INDEX = re.compile(r"events\[(\d+)\]")
 
 
@@ -90,6 +91,7 @@ class Session:
         self._answers: dict[str, asyncio.Future[RivuletError | None]] = {}
         self._error: RivuletError | None = None
         self._goes_on = False
+        self._drains = False
         self._tasks: list[asyncio.Task[None]] = []
         self._group = asyncio.TaskGroup()
         self._refreshing: asyncio.Task[None] | None = None
@@ -108,6 +110,9 @@ class Session:
         finally:
             self._delivery.changed = lambda: None
         received = closed.rcvd if closed is not None else None
+        if self._drains and received is not None and received.code == _GOING_AWAY:
+            # The node was a moment faster than our own leave, at the time that both agreed on.
+            self._goes_on = True
         return Ended(
             code=received.code if received is not None else 1006,
             reason=received.reason if received is not None else "",
@@ -166,6 +171,7 @@ class Session:
                 await delivery.gap(frame.data)
             case DrainingFrame():
                 delivery.passed(frame.data.seq)
+                self._drains = True
                 self._beside(self._leave, frame.data.reconnect_after_ms / 1000)
 
     def _begin(self, connected: Connected) -> None:
