@@ -159,6 +159,10 @@ class Magics(unittest.TestCase):
             ("%rivulet publish book.created {nonsense} --user ada", "not JSON"),
             ('%rivulet publish book.created {"book_id": 1} --user ada', "book_id"),
             ('%rivulet publish book.created {"book_id": "b"}', "exactly one of"),
+            (
+                '%rivulet publish book.created {"book_id": "b"} --user ada --nats nats://127.0.0.1:1',
+                "%rivulet publish: NATS can't be reached",
+            ),
             ("%%on\npass", "needs a pattern"),
             ("%%on book.*\n1 +", "invalid syntax"),
             ("%rivulet disconnect", ""),
@@ -178,13 +182,13 @@ class Magics(unittest.TestCase):
                 else:
                     self.assertEqual(said, "")
 
-    def test_a_handlers_output_is_escaped_and_bounded(self) -> None:
+    def test_a_cells_output_is_escaped_and_bounded(self) -> None:
         sources = [
             "%load_ext rivulet.jupyter\nfeed = %rivulet connect URL --token ada",
             "%%on book.*\nprint(event.data.book_id * 3_000)",
             "%%on book.created\nraise RuntimeError(event.data.book_id)",
             '%rivulet publish book.created {"book_id": "<script>"} --user ada\n'
-            "await feed.until(lambda: feed.handlers['book.created'].errors)\n%rivulet status",
+            "await feed.until(lambda: feed.cells['book.created'].errors)\n%rivulet status",
             "%rivulet disconnect",
         ]
         with Router() as router:
@@ -196,6 +200,26 @@ class Magics(unittest.TestCase):
         self.assertIn("more characters", shown(ran[1]))
         # Within a pattern that is there already: one event, once.
         self.assertRegex(text(ran[3]), r"patterns +book\.\*\nevents +1 received")
+
+    def test_the_plot_is_drawn_again(self) -> None:
+        sources = [
+            "%load_ext rivulet.jupyter\nfeed = %rivulet connect URL --token ada\n%rivulet subscribe book.*",
+            """
+from rivulet.jupyter.show import Area
+show, drawn = Area.show, []
+Area.show = lambda area, picture: (drawn.append(picture), show(area, picture))""",
+            "%rivulet plot",
+            '%rivulet publish book.created {"book_id": "b"} --user ada',
+            """
+import asyncio
+async with asyncio.timeout(60):
+    while not (drawn and "book.created (1)" in drawn[-1]):
+        await asyncio.sleep(0.05)""",
+        ]
+        with Router() as router:
+            cells = [nbformat.v4.new_code_cell(source.replace("URL", router.url)) for source in sources]
+            ran = run(nbformat.v4.new_notebook(cells=cells), router)
+        self.assertIn("book.created (1)", shown(ran[2]))
 
     def test_what_comes_while_a_cell_keeps_the_kernel_busy_comes_afterwards(self) -> None:
         publishes = """

@@ -14,7 +14,7 @@ from typing import Any
 from rivulet.client import Client
 from rivulet.errors import RivuletError
 from rivulet.family import Family
-from rivulet.jupyter.handler import Handler
+from rivulet.jupyter.on_cell import OnCell
 from rivulet.jupyter.rates import Rates
 from rivulet.jupyter.show import Table
 from rivulet.pattern import Pattern
@@ -48,7 +48,7 @@ class Feed:
         """How many came."""
         self.rates = Rates()
         """How many of each type came in each second."""
-        self.handlers: dict[str, Handler] = {}
+        self.cells: dict[str, OnCell] = {}
         """What runs for events, by the patterns that `%%on` was given."""
         self._patterns: list[Pattern] = []
         self._readers: list[SyncReader[Any]] = []
@@ -88,12 +88,12 @@ class Feed:
         self._readers.append(reader)
         threading.Thread(target=self._read, args=(reader, before), name="rivulet-feed", daemon=True).start()
 
-    def on(self, patterns: str, handler: Handler) -> None:
-        """Runs a handler for each event of these patterns (by spaces), in place of an earlier one."""
+    def on(self, patterns: str, cell: OnCell) -> None:
+        """Runs a cell for each event of these patterns (by spaces), in place of an earlier one."""
         self.subscribe(*patterns.split())
-        if (earlier := self.handlers.pop(patterns, None)) is not None:
+        if (earlier := self.cells.pop(patterns, None)) is not None:
             earlier.end("replaced")
-        self.handlers[patterns] = handler
+        self.cells[patterns] = cell
 
     async def until(self, condition: Callable[[], object], within: float = 60.0) -> Any:
         """Waits until a condition holds, looking whenever an event came; returns what it said.
@@ -109,13 +109,13 @@ class Feed:
         return held
 
     def close(self) -> None:
-        """Disconnects, and ends the handlers. The events stay."""
+        """Disconnects, and ends the cells. The events stay."""
         if self.closed:
             return
         self.closed = True
         self._news.set()
-        for handler in self.handlers.values():
-            handler.end("disconnected")
+        for cell in self.cells.values():
+            cell.end("disconnected")
         self.client.close()
 
     def status(self) -> Table:
@@ -130,8 +130,8 @@ class Feed:
         ]
         if (error := self.client.error) is not None:
             rows.append(("error", f"{error.code}: {error}"))
-        for patterns, handler in self.handlers.items():
-            rows.append((f"on {patterns}", f"{handler.runs} runs, {handler.errors} errors"))
+        for patterns, cell in self.cells.items():
+            rows.append((f"on {patterns}", f"{cell.runs} runs, {cell.errors} errors"))
         return Table(("", ""), rows)
 
     def table(self, most: int = 10) -> Table:
@@ -195,9 +195,9 @@ class Feed:
             self.events.append(event)
             self.received += 1
             self.rates.count(event.type, time.monotonic())
-            for handler in list(self.handlers.values()):
-                if handler.wants(event.type):
-                    handler.run(event)
+            for cell in list(self.cells.values()):
+                if cell.wants(event.type):
+                    cell.run(event)
             self._news.set()
         finally:
             with contextlib.suppress(Exception):

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextvars
 import json
 import os
 import shlex
@@ -14,8 +15,8 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
 from rivulet.errors import RivuletError
-from rivulet.jupyter.feed import Feed
-from rivulet.jupyter.handler import Handler
+from rivulet.jupyter.feed import ANSWERS_WITHIN, Feed
+from rivulet.jupyter.on_cell import OnCell
 from rivulet.jupyter.show import Area, Table
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class RivuletMagics(Magics):
         try:
             # Refused before there is anything to see.
             feed.subscribe(*patterns.split())
-            feed.on(patterns, Handler(self._in(), patterns, cell))
+            feed.on(patterns, OnCell(self._in(), patterns, cell))
         except (RivuletError, ValueError) as error:
             raise UsageError(f"%%on {patterns}: {error}") from None
 
@@ -139,12 +140,25 @@ class RivuletMagics(Magics):
         return self.feed
 
     def _publish(self, asked: argparse.Namespace, data: Any) -> Table:
+        from nats.errors import Error as NatsError
+
         from rivulet.nats import Published, Publisher, connect
 
         families: Sequence[Any] = [] if self.feed is None else self.feed.families
 
+        faults: list[str] = []
+
+        async def faulty(error: Exception) -> None:
+            faults.append(str(error))
+
         async def publish() -> Published:
-            async with await connect(asked.nats, data_dir=asked.data_dir, allow_reconnect=False) as nats:
+            try:
+                async with asyncio.timeout(ANSWERS_WITHIN):
+                    nats = await connect(asked.nats, data_dir=asked.data_dir, error_cb=faulty)
+            except (TimeoutError, NatsError):
+                why = f": {faults[-1]}" if faults else ""
+                raise RivuletError("UNAVAILABLE", f"NATS can't be reached{why}") from None
+            async with nats:
                 publisher = Publisher(nats, families=families, deadline=10.0)
                 return await publisher.publish(
                     data, users=asked.users, everyone=asked.everyone, event_type=asked.type
@@ -163,7 +177,9 @@ class RivuletMagics(Magics):
                 await asyncio.sleep(1)
                 area.show(feed.rates.svg(time.monotonic()))
 
-        self._plot = asyncio.get_running_loop().create_task(draw())
+        # In no cell's name: what that shows later, not every front end takes.
+        loop = asyncio.get_running_loop()
+        self._plot = loop.create_task(draw(), context=contextvars.Context())
 
     def _in(self) -> "InteractiveShell":
         assert self.shell is not None

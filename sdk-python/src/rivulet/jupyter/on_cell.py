@@ -20,7 +20,7 @@ MOST_CHARACTERS = 10_000
 """How long one output may be; the rest is cut off, and said to be."""
 
 
-class Handler:
+class OnCell:
     """The body of a `%%on` cell, with the place where its output goes."""
 
     def __init__(self, shell: "InteractiveShell", patterns: str, body: str) -> None:
