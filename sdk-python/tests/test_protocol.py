@@ -12,6 +12,7 @@ from rivulet import (
     BookCreatedEvent,
     CreateBlob,
     InvalidUserId,
+    Model,
     Pattern,
     Rejected,
     RivuletError,
@@ -70,6 +71,14 @@ class Encoding(unittest.TestCase):
         self.assertEqual(
             json.loads(frame), {"type": "create_blob", "data": {"content": "c", "schema_id": "s"}}
         )
+
+    def test_null_stands_where_a_field_must_be_and_may_be_null(self) -> None:
+        class Ask(Model):
+            by: str | None
+            note: str | None = None
+
+        written = encode({"type": "ask", "data": Ask(by=None)})
+        self.assertEqual(json.loads(written)["data"], {"by": None})
 
     def test_what_json_has_no_text_for_is_refused(self) -> None:
         for seq in [float("nan"), float("inf"), 2**53]:
