@@ -57,18 +57,21 @@ impl Pattern {
         if self.is_all() {
             return true;
         }
-        let mut tokens = event_type.split('.');
-        for wanted in self.0.split('.') {
-            let token = tokens.next();
-            match (wanted, token) {
-                (_, None) => return false,
-                (">", Some(_)) => return true,
-                ("*", Some(_)) => {}
-                (literal, Some(token)) if literal == token => {}
+        // Byte by byte, as this is asked for each session of each event: a wildcard is a token of its own.
+        let mut rest = event_type.as_bytes();
+        for wanted in self.0.bytes() {
+            match (wanted, rest) {
+                (_, []) => return false,
+                (b'>', _) => return true,
+                (b'*', _) => {
+                    let end = rest.iter().position(|byte| *byte == b'.');
+                    rest = &rest[end.unwrap_or(rest.len())..];
+                }
+                (_, [first, others @ ..]) if *first == wanted => rest = others,
                 _ => return false,
             }
         }
-        tokens.next().is_none()
+        rest.is_empty()
     }
 
     /// Whether every type that this pattern covers is covered by `wider` too.

@@ -23,9 +23,10 @@ pub mod resume;
 pub mod session;
 
 use std::{
+    cell::Cell,
     future::{pending, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime},
@@ -55,6 +56,7 @@ use crate::{
     auth::Auth,
     command::{Backend, Outcome},
     config,
+    encoded::Encoded,
     history::Archive,
     identity::Identity,
     limits::seats::ClientKind,
@@ -71,6 +73,11 @@ use crate::{
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// The lead of `token_expiring`: this, or a fifth of what the token still lasts, whichever is less.
 const EXPIRY_LEAD: Duration = Duration::from_secs(60);
+
+thread_local! {
+    /// A batch is filled and emptied in one go: a thread's connections use one after the other.
+    static BATCH: Cell<Vec<Encoded>> = const { Cell::new(Vec::new()) };
+}
 
 /// What all connections of a node share.
 pub struct Node {
@@ -305,6 +312,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn serve(&mut self) -> End {
         let mut shutdown = self.node.shutdown.clone();
         let mut draining = false;
+        // Both are kept from turn to turn: to begin either anew takes a lock that all connections share.
+        let mut told = pin!(shutdown.draining());
+        let mut alarm = pin!(sleep_until(self.keepalive.next()));
         loop {
             if self.leaving && self.commands_in_flight == 0 {
                 // What is in flight ends by its own deadline.
@@ -320,7 +330,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let looks_on = passed && self.writer.is_empty();
             let reads = self.may_receive();
             let waits = self.writer.is_empty() && self.deadlines.linger.is_none();
-            let alarm = self.deadlines.next(&self.keepalive);
+            // A deadline that was put off is looked at when the alarm rings, and only then set anew.
+            let due = self.deadlines.next(&self.keepalive);
+            if due < alarm.deadline() || alarm.is_elapsed() {
+                alarm.as_mut().reset(due);
+            }
             tokio::select! {
                 biased;
                 written = self.writer.write(&mut self.socket), if !self.writer.is_empty() => {
@@ -347,7 +361,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         self.places.seat.heard(now);
                     }
                 },
-                spread = shutdown.draining(), if !draining => {
+                spread = &mut told, if !draining => {
                     draining = true;
                     let wait = spread.mul_f64(rand::random());
                     self.session.draining(wait.as_millis() as u64);
@@ -355,7 +369,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 // Other connections have their turn between two looks at the past.
                 () = yield_now(), if looks_on => {}
-                () = sleep_until(alarm) => {
+                () = &mut alarm => {
                     if let Some(closing) = self.ring(Instant::now()) {
                         return End::Close(closing);
                     }
@@ -484,7 +498,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(pong) = self.pong.take() {
             self.writer.push(pong);
         }
-        let mut batch = Vec::new();
+        let mut batch = BATCH.take();
         let closing = self.outbox.take(&mut batch, batch::MESSAGES, batch::BYTES);
         if !batch.is_empty() {
             if batch.iter().any(|message| message.received_at().is_some()) {
@@ -496,6 +510,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 .write(&mut batch, live, &self.node.metrics, |frame| writer.push(frame));
             self.keepalive.said(now);
         }
+        BATCH.set(batch);
         if !self.writer.is_empty() {
             self.node
                 .metrics

@@ -3,13 +3,17 @@
 //! Labels are bounded: an event type that the catalogue does not know is `other`, and nothing is ever labelled
 //! with a user, a subject or an address. What happens once per delivery is counted once per event or per batch.
 
+mod histogram;
+
 use std::{borrow::Cow, collections::HashMap};
 
 use prometheus_client::{
     encoding::text,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Metric, Registry},
 };
+
+pub use self::histogram::Histogram;
 
 /// The label of an event type that the catalogue does not know.
 const OTHER: &str = "other";

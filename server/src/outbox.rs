@@ -25,6 +25,9 @@ use crate::encoded::Encoded;
 /// rate-limited, so that more of them wait only while the client does not read.
 const RESERVE: usize = 64;
 
+/// Room for so many messages stays with an idle session: as much as the first of them takes.
+const KEPT: usize = 4;
+
 /// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -160,8 +163,11 @@ impl Outbox {
             batch.push(message);
         }
         if queue.is_empty() {
-            // A burst must not leave its room behind on every idle session.
-            queue.ordered.shrink_to(0);
+            // A burst must not leave its room behind on every idle session; room for a few stays, as to give it
+            // back and ask for it again at every delivery costs more than its 64 bytes.
+            if queue.ordered.capacity() > KEPT {
+                queue.ordered = VecDeque::new();
+            }
             queue.overtaking.shrink_to(0);
             return queue.closing.clone();
         }
