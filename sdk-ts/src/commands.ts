@@ -21,8 +21,8 @@ export interface Commands {
 
 interface Waiting {
   text: string;
-  /** Whether it ever went out. */
-  sent?: boolean;
+  /** What it is when its deadline passes now. */
+  late: RivuletError;
   /** Whether its answer may come on this connection. */
   asked?: boolean;
   resolve(data: unknown): void;
@@ -46,10 +46,12 @@ export function commands(most: number, send: (text: string) => boolean): Command
   let pace = 0;
   let pacing: ReturnType<typeof setTimeout> | undefined;
 
+  const unknown = new RivuletError('OUTCOME_UNKNOWN', 'sent, and no answer came');
+
   const go = (each: Waiting) => {
     try {
       each.asked = send(each.text);
-      each.sent ||= each.asked;
+      if (each.asked) each.late = unknown;
     } catch (error) {
       each.fail(error);
     }
@@ -92,19 +94,12 @@ export function commands(most: number, send: (text: string) => boolean): Command
           };
         const each: Waiting = {
           text: JSON.stringify({ type, id, data }),
+          late: new RivuletError('COMMAND_TIMEOUT', 'not sent in time'),
           resolve: settle(resolve),
           fail: settle(reject),
         };
         const abort = () => each.fail(signal?.reason);
-        const timer = setTimeout(
-          () =>
-            each.fail(
-              each.sent
-                ? new RivuletError('OUTCOME_UNKNOWN', 'sent, and no answer came')
-                : new RivuletError('COMMAND_TIMEOUT', 'not sent in time'),
-            ),
-          deadline,
-        );
+        const timer = setTimeout(() => each.fail(each.late), deadline);
         signal?.addEventListener('abort', abort);
         waiting.set(id, each);
         next();
@@ -117,7 +112,9 @@ export function commands(most: number, send: (text: string) => boolean): Command
       else {
         // The router did nothing with it. More than ten of these in a minute would end the connection.
         each.asked = false;
-        pace = Math.max(pace * 2, (data.retry_after ?? 1) * 1000);
+        each.late = failure(data);
+        // A backend may say it too, of one command; the others don't wait long for that.
+        pace = Math.min(1000, pace * 2 || (data.retry_after ?? 1) * 1000);
         next();
       }
     },

@@ -268,6 +268,23 @@ test('a subscription that came too fast is sent again when it may be', async () 
   assert.deepEqual(seen, []);
 });
 
+test('what is refused as too much until its deadline says so, and not that its outcome is unknown', async () => {
+  await start();
+  last().connected();
+  const asked = client.command.createBlob({ content: 'c', schema_id: 's' });
+  const { id } = last().sent[0] ?? {};
+  // As a backend's own answer is, which the router keeps for whoever asks again.
+  const data = { code: 'RATE_LIMITED', message: 'the model is busy', retry_after: 60 };
+  last().say({ type: 'error', id, data });
+  for (let second = 1; second < 10; second++) {
+    mock.timers.tick(1000);
+    last().say({ type: 'error', id, data });
+  }
+  assert.equal(last().sent.length, 10);
+  mock.timers.tick(1000);
+  await assert.rejects(asked, { code: 'RATE_LIMITED', message: 'the model is busy', retryAfter: 60 });
+});
+
 test('a command that is too long for the router does not end the session', async () => {
   await start();
   last().connected();
