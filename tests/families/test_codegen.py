@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import unittest
 from pathlib import Path
 
@@ -143,6 +144,31 @@ class Documented(unittest.TestCase):
         for language in ("ts", "python"):
             self.assertEqual(outputs["with Pydantic", language], outputs["by hand", language])
             self.assertEqual(outputs["with Zod", language], outputs["by hand", language])
+
+    def test_its_uses_of_the_types_are_right(self) -> None:
+        page = (ROOT / "docs/topics/families.md").read_text()
+        json_text, ts, py = (
+            page.split(f"```{language}\n", 1)[1].split("```", 1)[0] for language in ("json", "ts", "py")
+        )
+        with tempfile.TemporaryDirectory() as directory:
+            project = Path(directory)
+            (project / "parcel.json").write_text(json_text)
+            for language in ("ts", "python"):
+                out = project / f"families.{language.removesuffix('thon')}"
+                done = rivulet("codegen", "--lang", language, "--families", project, "--out", out)
+                self.assertEqual(done.returncode, 0, done.stderr)
+            (project / "page.ts").write_text(f"declare const url: string, token: string;\n{ts}")
+            self.assertEqual(compiled(project), ("", 0))
+            body = textwrap.indent(py, "    ")
+            (project / "page.py").write_text(f"async def main(url: str, token: str) -> None:\n{body}")
+            done = subprocess.run(
+                [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "page.py"],
+                capture_output=True,
+                text=True,
+                cwd=project,
+                env=os.environ | {"MYPYPATH": str(ROOT / "sdk-python/src")},
+            )
+            self.assertEqual(done.returncode, 0, done.stdout)
 
 
 def printed(command: list[str], program: str) -> str:
