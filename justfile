@@ -61,7 +61,7 @@ bench *arguments: (_need "rust" "python" "nats")
 bench-sdk: (_need "python" "node" "node24")
     node sdk-ts/build.mjs
     .tools/bin/node24 tests/sdk/ts/bench.ts
-    .tools/python/bin/python tests/sdk/python/bench.py
+    PYTHONPATH=sdk-python/src .tools/python/bin/python tests/sdk/python/bench.py
 
 # Everything that can fail, on purpose, and what it costs; `./just chaos --list` names the scenarios
 [group('measure it')]
