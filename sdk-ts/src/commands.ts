@@ -46,7 +46,7 @@ export function commands(most: number, send: (text: string) => boolean): Command
   let pace = 0;
   let pacing: ReturnType<typeof setTimeout> | undefined;
 
-  const unknown = new RivuletError('OUTCOME_UNKNOWN', 'sent, and no answer came');
+  const unknown = new RivuletError('OUTCOME_UNKNOWN', 'no answer came');
 
   const go = (each: Waiting) => {
     try {
@@ -56,20 +56,22 @@ export function commands(most: number, send: (text: string) => boolean): Command
       each.fail(error);
     }
   };
-  const next = () => {
+  /** Sends what may be sent: all that the window has room for or, where the pace is set, one when it is due. */
+  const next = (due = false) => {
     if (pacing || closed) return;
     let free = WINDOW;
     for (const { asked } of waiting.values()) if (asked) free--;
     for (const each of waiting.values()) {
       if (each.asked) continue;
-      if (pace) {
+      if (pace && !due) {
+        // Which one it is, is seen then: this one may have been given up.
         pacing = setTimeout(() => {
           pacing = undefined;
-          go(each);
-          next();
+          next(true);
         }, pace);
         return;
       }
+      due = false;
       if (free-- < 1) return;
       go(each);
     }

@@ -42,7 +42,7 @@ export class LagError extends RivuletError {
     /** The last sequence that the iterator was given; absent where its events have none. */
     readonly fromSeq: number | undefined,
   ) {
-    super('LAGGED', `the iterator was full after ${fromSeq}`);
+    super('LAGGED', `iterator full after ${fromSeq}`);
   }
 }
 

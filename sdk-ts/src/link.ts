@@ -188,7 +188,7 @@ export const socketLink: MakeLink = ({ url, token, device, WebSocket, known, sig
   const ended = (code: number, reason: string) => {
     // Whoever was let in and stayed begins anew; whoever is thrown out at once waits longer each time.
     if (state === 'connected' && performance.now() - triedAt > ceiling(attempt)) attempt = 0;
-    error = said ?? new RivuletError('CLOSED', `closed with ${code} ${reason}`);
+    error = said ?? new RivuletError('CLOSED', `closed: ${code} ${reason}`);
     // What a close says of it, an error has said before.
     const { retryAfter } = error;
     const advice = CLOSE_CODES[code as keyof typeof CLOSE_CODES];

@@ -285,6 +285,25 @@ test('what is refused as too much until its deadline says so, and not that its o
   await assert.rejects(asked, { code: 'RATE_LIMITED', message: 'the model is busy', retryAfter: 60 });
 });
 
+test('a command that is given up while it waits for the pace is not sent', async () => {
+  await start();
+  last().connected();
+  const gone = new AbortController();
+  const create = (options = {}) => client.command.createBlob({ content: 'c', schema_id: 's' }, options);
+  const first = create({ signal: gone.signal });
+  const { id } = last().sent[0] ?? {};
+  last().say({ type: 'error', id, data: { code: 'RATE_LIMITED', message: 'slow down', retry_after: 0.5 } });
+  const late = create({ deadline: 100 });
+  create().catch(() => {});
+  gone.abort(new Error('enough'));
+  await assert.rejects(first, { message: 'enough' });
+  mock.timers.tick(100);
+  await assert.rejects(late, { code: 'COMMAND_TIMEOUT' });
+  mock.timers.tick(400);
+  assert.equal(last().sent.length, 2);
+  assert.notEqual(last().sent[1]?.id, id);
+});
+
 test('a command that is too long for the router does not end the session', async () => {
   await start();
   last().connected();
