@@ -19,21 +19,14 @@ pub fn from_directory(directory: &Path) -> Result<Catalog, Vec<String>> {
             "there is no *.{ENDING} in it: a family is a file, by its name"
         )]);
     }
-    let mut catalog = Catalog::builtin();
-    let mut problems = Vec::new();
-    for (name, file) in files {
+    let read = |(name, file): (String, String)| {
         let schema = match fs::read(directory.join(&file)) {
             Err(error) => Err(error.to_string()),
             Ok(text) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
         };
-        let added = schema.and_then(|schema| add(&mut catalog, &name, schema));
-        problems.extend(added.err().map(|problem| format!("{file}: {problem}")));
-    }
-    if problems.is_empty() {
-        Ok(catalog)
-    } else {
-        Err(problems)
-    }
+        (file, name, schema)
+    };
+    catalog_of(files.into_iter().map(read))
 }
 
 /// Takes the families that a router serves ([`rivulet_protocol::codegen::families`]), beside the built-in ones.
@@ -41,11 +34,22 @@ pub fn from_directory(directory: &Path) -> Result<Catalog, Vec<String>> {
 /// # Errors
 /// One line for each family that is refused, with the place in its file.
 pub fn from_served(families: Map<String, Value>) -> Result<Catalog, Vec<String>> {
+    catalog_of(
+        families
+            .into_iter()
+            .map(|(name, schema)| (name.clone(), name, Ok(schema))),
+    )
+}
+
+/// The built-in families and these: how errors call each, its name, and its schema if it could be read.
+fn catalog_of(
+    families: impl Iterator<Item = (String, String, Result<Value, String>)>,
+) -> Result<Catalog, Vec<String>> {
     let mut catalog = Catalog::builtin();
     let mut problems = Vec::new();
-    for (name, schema) in families {
-        let added = add(&mut catalog, &name, schema);
-        problems.extend(added.err().map(|problem| format!("{name}: {problem}")));
+    for (called, name, schema) in families {
+        let added = schema.and_then(|schema| add(&mut catalog, &name, schema));
+        problems.extend(added.err().map(|problem| format!("{called}: {problem}")));
     }
     if problems.is_empty() {
         Ok(catalog)
