@@ -2,21 +2,19 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { rolldown } from 'rolldown';
-import { blob, Rig, token } from './rig.ts';
+import { blob, project as newProject, Rig, token } from './rig.ts';
 
 const ROOT = new URL('../../../', import.meta.url).pathname;
 /** The most that the client may weigh, minified by Vite's bundler and gzipped, in bytes. */
 const MOST = 5 * 1024;
 
-// Inside the tree, so that what a package expects beside it (React) is found.
-mkdirSync(join(ROOT, '.tools'), { recursive: true });
-const project = mkdtempSync(join(ROOT, '.tools/sdk-ts-'));
+let project: string;
 let packed: string;
 
 /** Beside the rest: what is run may need an answer of this program. */
@@ -24,11 +22,8 @@ const run = async (command: string, ...rest: string[]) =>
   (await promisify(execFile)(command, rest, { cwd: project })).stdout;
 const bin = (name: string, ...rest: string[]) => run(join(ROOT, 'node_modules/.bin', name), ...rest);
 
-before(async () => {
-  writeFileSync(join(project, 'package.json'), '{"name":"project","private":true,"type":"module"}');
-  const [{ filename }] = JSON.parse(await run('npm', 'pack', '--json', '--silent', join(ROOT, 'sdk-ts')));
-  packed = join(project, filename);
-  await run('npm', 'install', '--no-audit', '--no-fund', '--silent', '--offline', '--omit=peer', packed);
+before(() => {
+  ({ directory: project, packed } = newProject());
 });
 after(() => rmSync(project, { recursive: true, force: true }));
 

@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { blob, Rig, type Router } from './rig.ts';
+import { blob, project as newProject, Rig, type Router } from './rig.ts';
 
 const ROOT = new URL('../../../', import.meta.url).pathname;
 const text = ['sdk-ts/README.md', 'README.md'].map((file) => readFileSync(join(ROOT, file), 'utf8')).join('');
@@ -15,8 +15,7 @@ const examples = [...text.matchAll(/^```(js|tsx?)\n(.*?)^```/gms)]
   .filter(([, , code]) => code?.includes('@rivulet/client'))
   .map(([, language, code], index) => ({ name: `example-${index}.${language}`, code: code ?? '' }));
 
-mkdirSync(join(ROOT, '.tools'), { recursive: true });
-const project = mkdtempSync(join(ROOT, '.tools/readme-'));
+let project: string;
 let rig: Rig;
 let router: Router;
 let publishing: ReturnType<typeof setInterval>;
@@ -36,10 +35,7 @@ before(async () => {
   }, 100);
   tokens.listen(0, '127.0.0.1');
   await once(tokens, 'listening');
-  writeFileSync(join(project, 'package.json'), '{"name":"readme","private":true,"type":"module"}');
-  const npm = (...rest: string[]) => execFileSync('npm', rest, { cwd: project, encoding: 'utf8' });
-  const [{ filename }] = JSON.parse(npm('pack', '--json', '--silent', join(ROOT, 'sdk-ts')));
-  npm('install', '--no-audit', '--no-fund', '--silent', '--offline', '--omit=peer', `./${filename}`);
+  project = newProject().directory;
   for (const { name, code } of examples) writeFileSync(join(project, name), code);
 });
 after(async () => {

@@ -1,9 +1,9 @@
 /** A nats-server, routers, a balancer before them, a publisher and a backend: real parts of a test's own. */
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, connect as dial, type Socket as TcpSocket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -39,6 +39,20 @@ export function token(user: string, seconds = 3600, rivulet?: object): string {
   const exp = Date.now() / 1000 + seconds;
   const text = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub: user, exp, rivulet })}`;
   return `${text}.${createHmac('sha256', SECRET).update(text).digest('base64url')}`;
+}
+
+/**
+ * A project in which the package is installed as it is published, and the packed file. It lies inside the tree, so that
+ * what the package expects beside it (React) is found.
+ */
+export function project(): { directory: string; packed: string } {
+  mkdirSync(`${ROOT}.tools`, { recursive: true });
+  const directory = mkdtempSync(`${ROOT}.tools/project-`);
+  writeFileSync(join(directory, 'package.json'), '{"name":"project","private":true,"type":"module"}');
+  const npm = (...rest: string[]) => execFileSync('npm', rest, { cwd: directory, encoding: 'utf8' });
+  const [{ filename }] = JSON.parse(npm('pack', '--json', '--silent', `${ROOT}sdk-ts`));
+  npm('install', '--no-audit', '--no-fund', '--silent', '--offline', '--omit=peer', `./${filename}`);
+  return { directory, packed: join(directory, filename) };
 }
 
 async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
