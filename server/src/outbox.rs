@@ -163,8 +163,8 @@ impl Outbox {
             batch.push(message);
         }
         if queue.is_empty() {
-            // A burst must not leave its room behind on every idle session; room for a few stays, as to give it
-            // back and ask for it again at every delivery costs more than its 64 bytes.
+            // A burst must not leave its room behind on every idle session. Room for a few stays, 64 bytes: without
+            // it every delivery would allocate.
             if queue.ordered.capacity() > KEPT {
                 queue.ordered = VecDeque::new();
             }

@@ -1,7 +1,7 @@
 //! A histogram that every connection may write to at every delivery.
 //!
-//! The library's own has one lock, which is taken for each value: with four threads that deliver, they wait for
-//! it more than they count. Here a thread counts in a part of its own, and a scrape adds the parts up.
+//! The library's own has one lock, which is taken for each value, by all threads that deliver. Here a thread counts
+//! in a part of its own, and a scrape adds the parts up.
 
 use std::{
     array,
