@@ -122,7 +122,8 @@ export class Hub {
       return;
     }
     const ours = this.#link.cursor;
-    const older = cursor && ours && (cursor.stream !== ours.stream || cursor.seq < ours.seq);
+    // A session that has no position yet would begin with what happens now.
+    const older = cursor && (!ours || cursor.stream !== ours.stream || cursor.seq < ours.seq);
     this.#tell(tab, this.#state());
     // From where the new one stands; the others drop what they have seen.
     if (older) this.#link.open(cursor);
