@@ -17,6 +17,8 @@ pub struct Session {
     pub patterns: Arc<[Pattern]>,
     /// What it saw.
     pub record: Record,
+    /// What it said when it connected last: in force from there on, whatever it asks for before the answer comes.
+    asked: Arc<[Pattern]>,
     /// The patterns that the record has last.
     noted: Vec<Pattern>,
 }
@@ -78,6 +80,7 @@ impl Session {
         record.entries.extend(cursor.clone().map(Entry::Start));
         Self {
             cursor,
+            asked: Arc::clone(&patterns),
             patterns,
             record,
             noted: Vec::new(),
@@ -86,6 +89,7 @@ impl Session {
 
     /// Notes that it connects with its patterns and its cursor.
     pub fn connecting(&mut self) {
+        self.asked = Arc::clone(&self.patterns);
         if let Some(cursor) = &self.cursor {
             let after = cursor.seq;
             self.note_patterns(after, self.patterns.to_vec());
@@ -126,7 +130,7 @@ impl Session {
                     };
                     self.record.entries.push(Entry::Start(cursor.clone()));
                     self.cursor = Some(cursor);
-                    self.note_patterns(seq, self.patterns.to_vec());
+                    self.note_patterns(seq, self.asked.to_vec());
                 }
                 return Ok(Then::Connected(Duration::from_millis(data.heartbeat_ms)));
             }
@@ -220,6 +224,25 @@ mod tests {
         let text = r#"[{"type":"blob.created","seq":8,"data":{"n":1}},{"type":"blob.created","seq":8,"data":{"n":1}}]"#;
         assert_eq!(session.frame(text).unwrap(), [Then::Event(0), Then::Continue]);
         assert_eq!(seq(&session), 8);
+    }
+
+    #[test]
+    fn what_is_asked_for_before_connected_is_not_in_force_from_there_on() {
+        let patterns = ["*".parse().unwrap()].into();
+        let mut session = Session::new("ada", Arc::clone(&patterns), None);
+        session.connecting();
+        session.patterns = [].into();
+        session
+            .frame(r#"{"type":"connected","data":{"stream":"S@1","seq":7,"heartbeat_ms":25000}}"#)
+            .unwrap();
+        let Some(Entry::Patterns {
+            after: 7,
+            patterns: noted,
+        }) = session.record.entries.last()
+        else {
+            panic!("no patterns noted: {:?}", session.record.entries);
+        };
+        assert_eq!(*noted, patterns);
     }
 
     #[test]
