@@ -6,26 +6,25 @@
 //! The inputs of the loop, all of them:
 //!
 //! - bytes of the client, read only while there is room to act on them;
-//! - the outbox: messages to send, or the decision to close, which one that overflowed makes at once;
-//! - room in the socket for what is being written;
+//! - the outbox, when something in it is the connection's to do: frames of the router's own, the decision to close
+//!   (which an outbox that overflows makes at once), or what a flusher could not get rid of;
+//! - room in the socket, while something waits for it;
 //! - the end of a command, of the check of a new token, or of a read of the past;
 //! - the clock: heartbeats, the token's end, a write that makes no progress, the drain;
 //! - the node's shutdown.
 //!
-//! Per connection one batch (64 messages, 64 KiB after the first) is with the writer; all else waits in the
-//! outbox, whose bound it counts against. A session that replays pulls its next events only when all of that is
-//! written: its socket sets the pace.
+//! Live events don't wake it: the flusher of their shard writes them. A session that replays pulls its next events
+//! only when all that it has appended is written: its socket sets the pace.
 
-mod batch;
 pub mod handshake;
 mod keepalive;
 pub mod resume;
 pub mod session;
 
 use std::{
-    cell::Cell,
     future::{pending, poll_fn},
     io,
+    net::Shutdown as Direction,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -38,15 +37,16 @@ use rivulet_protocol::{
     catalog::Catalog, close::CloseCode, error::ErrorBody, message::ServerMessage, pattern::Pattern,
     validate::Validator,
 };
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::{TcpStream, tcp::OwnedReadHalf},
     task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{Instrument, info, info_span};
 
 use self::{
-    batch::Framing,
     handshake::{Admitted, Places, Refusal},
     keepalive::{Due, Keepalive},
     resume::Resume,
@@ -56,12 +56,11 @@ use crate::{
     auth::Auth,
     command::{Backend, Outcome},
     config,
-    encoded::Encoded,
     history::Archive,
     identity::Identity,
     limits::seats::ClientKind,
     metrics::Metrics,
-    outbox::{Bounds, Closing, Outbox},
+    outbox::{Bounds, Closing, Flushed, Framing, Outbox},
     router::Router,
     shutdown::Shutdown,
     websocket::{
@@ -73,11 +72,6 @@ use crate::{
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// The lead of `token_expiring`: this, or a fifth of what the token still lasts, whichever is less.
 const EXPIRY_LEAD: Duration = Duration::from_secs(60);
-
-thread_local! {
-    /// A batch is filled and emptied in one go: a thread's connections use one after the other.
-    static BATCH: Cell<Vec<Encoded>> = const { Cell::new(Vec::new()) };
-}
 
 /// What all connections of a node share.
 pub struct Node {
@@ -114,10 +108,13 @@ impl std::fmt::Debug for Node {
 }
 
 /// Serves one admitted connection until it ends. `read_ahead` is what the client sent behind its handshake.
-pub async fn run<S>(stream: S, read_ahead: BytesMut, admitted: Admitted, deflate: bool, node: Arc<Node>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+pub async fn run(
+    stream: TcpStream,
+    read_ahead: BytesMut,
+    admitted: Admitted,
+    deflate: bool,
+    node: Arc<Node>,
+) {
     let id = ulid::Ulid::generate().to_string();
     let span = info_span!("session", id, user = %admitted.identity.user);
     let metrics = Arc::clone(&node.metrics);
@@ -163,14 +160,12 @@ pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, refusal: &
     let _ = timeout(CLOSE_GRACE, parting).await;
 }
 
-struct Connection<S> {
-    reader: ReadHalf<S>,
-    socket: WriteHalf<S>,
+struct Connection {
+    /// The socket; its other half is the outbox's.
+    reader: OwnedReadHalf,
     /// Read and not yet decoded; without an allocation while the client is silent.
     input: BytesMut,
     decoder: Decoder,
-    writer: FrameWriter,
-    framing: Framing,
     session: Session,
     outbox: Arc<Outbox>,
     places: Places,
@@ -182,8 +177,8 @@ struct Connection<S> {
     commands_in_flight: usize,
     /// Nothing is read while a new token or a position is checked, so that what follows it comes after it.
     refreshing: bool,
-    /// What was left to be written when the write's deadline was set.
-    unwritten: usize,
+    /// What waits for room in the socket: which batch, and how much of it was left when its deadline was set.
+    blocked: Option<(u64, usize)>,
     /// The node drains and our time has come: nothing more is asked of a backend.
     leaving: bool,
     /// The answer to the client's last ping; one is enough (RFC 6455 §5.5.3).
@@ -197,8 +192,6 @@ struct Deadlines {
     token_expired: Option<Instant>,
     /// Until when what is being written must have made progress.
     written: Option<Instant>,
-    /// Until when more may join what waits.
-    linger: Option<Instant>,
     /// When this connection goes, once the node drains.
     leave: Option<Instant>,
     /// When a replay has taken too long.
@@ -234,9 +227,9 @@ enum End {
     Lost,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl Connection {
     fn open(
-        stream: S,
+        stream: TcpStream,
         read_ahead: BytesMut,
         id: String,
         admitted: Admitted,
@@ -244,14 +237,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         node: Arc<Node>,
     ) -> Self {
         let now = Instant::now();
-        let outbox = Arc::new(Outbox::new(Bounds {
+        let (reader, writer) = stream.into_split();
+        let bounds = Bounds {
             events: node.sessions.outbox_events,
             bytes: node.sessions.outbox_bytes,
-        }));
-        let kind = admitted.kind;
+        };
+        let framing = Framing::new(&node.sessions, deflate, admitted.kind == ClientKind::V1);
+        let outbox = Arc::new(Outbox::new(bounds, framing, writer));
         let deadlines = Deadlines {
             written: None,
-            linger: None,
             leave: None,
             replay: admitted.resume.is_some().then(|| now + node.replay_deadline),
             ..Deadlines::of_token(&admitted.identity, now)
@@ -264,14 +258,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 reason: reason.into(),
             });
         });
-        let (reader, socket) = tokio::io::split(stream);
         Self {
             reader,
-            socket,
             input: read_ahead,
             decoder: Decoder::new(node.limits.max_message_bytes).with_deflate(deflate),
-            writer: FrameWriter::new(),
-            framing: Framing::new(&node.sessions, deflate, kind == ClientKind::V1),
             session,
             outbox,
             places,
@@ -280,7 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             pending: FuturesUnordered::new(),
             commands_in_flight: 0,
             refreshing: false,
-            unwritten: 0,
+            blocked: None,
             leaving: false,
             pong: None,
             node,
@@ -292,7 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let closing = match self.serve().await {
             End::Close(closing) => closing,
             End::Closed { code } => {
-                self.leave(code, "").await;
+                self.leave(code, "", false).await;
                 return Closing {
                     code: CloseCode::Normal,
                     reason: format!("client said {code}").into(),
@@ -300,12 +290,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             End::Lost => return CloseCode::Abnormal.into(),
         };
-        let code = closing.code;
-        if matches!(code, CloseCode::TooSlow | CloseCode::HeartbeatMissed) {
-            // It does not read; only a frame that has begun must be finished for the close to be one.
-            self.writer.drop_unbegun();
-        }
-        self.leave(code.number(), &closing.reason).await;
+        // It does not read; only a frame that has begun must be finished for the close to be one.
+        let at_once = matches!(closing.code, CloseCode::TooSlow | CloseCode::HeartbeatMissed);
+        self.leave(closing.code.number(), &closing.reason, at_once).await;
         closing
     }
 
@@ -323,38 +310,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Err(end) = self.receive() {
                 return end;
             }
-            let passed = self.pull();
-            if let Some(closing) = self.fill() {
-                return End::Close(closing);
+            if let Err(end) = self.flush() {
+                return end;
             }
-            let looks_on = passed && self.writer.is_empty();
+            let passed = self.blocked.is_none() && self.pull();
             let reads = self.may_receive();
-            let waits = self.writer.is_empty() && self.deadlines.linger.is_none();
             // A deadline that was put off is looked at when the alarm rings, and only then set anew.
             let due = self.deadlines.next(&self.keepalive);
             if due < alarm.deadline() || alarm.is_elapsed() {
                 alarm.as_mut().reset(due);
             }
+            let blocked = self.blocked.is_some();
+            let (reader, input, outbox) = (&mut self.reader, &mut self.input, &self.outbox);
+            let socket = poll_fn(|context| {
+                let writes = blocked && reader.as_ref().poll_write_ready(context).is_ready();
+                if writes || outbox.poll_roused(context).is_ready() {
+                    return Poll::Ready(None);
+                }
+                match reads {
+                    true => poll_read(reader, input, context).map(Some),
+                    false => Poll::Pending,
+                }
+            });
             tokio::select! {
                 biased;
-                written = self.writer.write(&mut self.socket), if !self.writer.is_empty() => {
-                    if written.is_err() {
-                        return End::Lost;
-                    }
-                    self.deadlines.written = None;
-                }
-                // The client does not read: what is being written may never end.
-                closing = self.outbox.overflowed(), if !self.writer.is_empty() => {
-                    return End::Close(closing);
-                }
-                () = self.outbox.ready(), if waits => {
-                    let linger = self.node.sessions.linger;
-                    self.deadlines.linger = Some(Instant::now() + linger);
-                }
                 done = next(&mut self.pending) => self.finish(done),
-                read = read(&mut self.reader, &mut self.input), if reads => match read {
-                    Ok(0) | Err(_) => return End::Lost,
-                    Ok(bytes) => {
+                read = socket => match read {
+                    // There is something to flush, or room for it.
+                    None => {}
+                    Some(Ok(0) | Err(_)) => return End::Lost,
+                    Some(Ok(bytes)) => {
                         self.node.metrics.messages.bytes_received.inc_by(bytes as u64);
                         let now = Instant::now();
                         self.keepalive.heard(now);
@@ -368,7 +353,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.deadlines.leave = Some(Instant::now() + wait);
                 }
                 // Other connections have their turn between two looks at the past.
-                () = yield_now(), if looks_on => {}
+                () = yield_now(), if passed => {}
                 () = &mut alarm => {
                     if let Some(closing) = self.ring(Instant::now()) {
                         return End::Close(closing);
@@ -385,7 +370,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Acts on what was read, as far as there is room.
     fn receive(&mut self) -> Result<(), End> {
-        while self.may_receive() && !self.outbox.is_closing() {
+        while self.may_receive() && self.outbox.closing().is_none() {
             let refused = |error: ProtocolError| {
                 let code = CloseCode::ALL
                     .iter()
@@ -424,8 +409,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     } => {
                         self.refreshing = true;
                         let node = Arc::clone(&self.node);
+                        let user = self.session.identity().user.clone();
                         let done = async move {
-                            let located = resume::locate(&node, position).await;
+                            let located = resume::locate(&node, &user, position).await;
                             Done::Resume {
                                 id,
                                 patterns,
@@ -471,7 +457,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Lets a session that replays go on, once all that it has appended is written. Returns whether it went on.
     fn pull(&mut self) -> bool {
-        if !self.session.is_replaying() || !self.writer.is_empty() || !self.outbox.has_room_for_a_step() {
+        if !self.session.is_replaying() || !self.outbox.has_room_for_a_step() {
             return false;
         }
         match self.session.pull() {
@@ -484,43 +470,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Gives the writer its next batch once the last one is written. Returns why the session ends, when all
-    /// that was to be sent before is with the writer.
-    fn fill(&mut self) -> Option<Closing> {
-        if !self.writer.is_empty() {
-            return None;
+    /// Writes what waits, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// How the connection ends: when all that was to be sent before is written, or at once where the client does
+    /// not read.
+    fn flush(&mut self) -> Result<(), End> {
+        if let Some(pong) = self.pong.take()
+            && !self.outbox.push_control(pong.clone())
+        {
+            self.pong = Some(pong);
         }
-        let now = Instant::now();
-        if self.deadlines.linger.is_some_and(|until| until > now) && !self.outbox.is_closing() {
-            return None;
+        let flushed = self.outbox.flush(&mut self.node.metrics.sent());
+        self.blocked = match flushed {
+            Flushed::Written => None,
+            Flushed::Blocked { batch, left } => match self.blocked {
+                Some((same, _)) if same == batch => self.blocked,
+                _ => {
+                    self.deadlines.written = Some(Instant::now() + self.node.sessions.write_deadline);
+                    Some((batch, left))
+                }
+            },
+            Flushed::Closing(closing) => return Err(End::Close(closing)),
+            Flushed::Lost => return Err(End::Lost),
+        };
+        if self.blocked.is_none() {
+            self.deadlines.written = None;
+        } else if let Some(closing) = self.outbox.closing()
+            && closing.code == CloseCode::TooSlow
+        {
+            // What is being written may never end.
+            return Err(End::Close(closing));
         }
-        self.deadlines.linger = None;
-        if let Some(pong) = self.pong.take() {
-            self.writer.push(pong);
-        }
-        let mut batch = BATCH.take();
-        let closing = self.outbox.take(&mut batch, batch::MESSAGES, batch::BYTES);
-        if !batch.is_empty() {
-            if batch.iter().any(|message| message.received_at().is_some()) {
-                self.session.touched();
-            }
-            let writer = &mut self.writer;
-            let live = !self.session.is_replaying();
-            self.framing
-                .write(&mut batch, live, &self.node.metrics, |frame| writer.push(frame));
-            self.keepalive.said(now);
-        }
-        BATCH.set(batch);
-        if !self.writer.is_empty() {
-            self.node
-                .metrics
-                .messages
-                .bytes_sent
-                .inc_by(self.writer.pending_bytes() as u64);
-            self.deadlines.written = Some(now + self.node.sessions.write_deadline);
-            self.unwritten = self.writer.pending_bytes();
-        }
-        closing
+        Ok(())
     }
 
     /// Acts on what ended by itself.
@@ -561,16 +543,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn ring(&mut self, now: Instant) -> Option<Closing> {
         let deadlines = &mut self.deadlines;
         let due = |deadline: &mut Option<Instant>| deadline.take_if(|deadline| *deadline <= now).is_some();
-        if due(&mut deadlines.written) {
-            let left = self.writer.pending_bytes();
+        if due(&mut deadlines.written)
+            && let Some((batch, before)) = self.blocked
+        {
             if !self.session.is_replaying() {
                 return Some(CloseCode::TooSlow.into());
             }
             // Nothing waits for a replay but its own events: it may be slow, if it gets anywhere.
-            if left >= self.unwritten {
+            let left = self.outbox.backlog();
+            if left >= before {
                 return Some(stuck("the replay made no progress"));
             }
-            self.unwritten = left;
+            self.blocked = Some((batch, left));
             deadlines.written = Some(now + self.node.sessions.write_deadline);
         }
         if due(&mut deadlines.replay) && self.session.is_replaying() {
@@ -586,30 +570,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.session.token_expiring();
         }
         self.leaving |= due(&mut deadlines.leave);
+        self.keepalive.said(self.outbox.said());
         match self.keepalive.due(now) {
             Due::Nothing => {}
             Due::GiveUp if self.may_receive() => return Some(CloseCode::HeartbeatMissed.into()),
             // Nothing is read just now, so nothing could be heard.
             Due::GiveUp => self.keepalive.heard(now),
-            Due::Probe if self.writer.is_empty() => self.writer.push(ping_frame(b"")),
-            // What waits to be written is a probe itself: it has a deadline.
-            Due::Probe => {}
+            Due::Probe => {
+                // What waits to be written is a probe itself: it has a deadline.
+                self.outbox.push_control(ping_frame(b""));
+            }
             Due::Say if self.session.kind() == ClientKind::V1 => self.session.heartbeat(),
             Due::Say => {}
         }
         None
     }
 
-    /// Says why we part, waits for the answer, and lets go of the socket.
-    async fn leave(&mut self, code: u16, reason: &str) {
-        self.writer.push(close_frame(code, reason));
+    /// Says why we part, waits for the answer, and lets go of the socket. With `at_once`, what waits is not sent.
+    async fn leave(&mut self, code: u16, reason: &str, at_once: bool) {
+        let mut last = self.outbox.seal(at_once);
+        last.push(close_frame(code, reason));
         let parting = async {
-            self.writer.write(&mut self.socket).await?;
-            self.socket.shutdown().await?;
+            let socket = self.reader.as_ref();
+            while !last.try_write(|slices| socket.try_write_vectored(slices))? {
+                socket.writable().await?;
+            }
+            SockRef::from(socket).shutdown(Direction::Write)?;
             // Closing with bytes unread would reset the connection, and the close frame could be lost with it.
             loop {
                 self.input.clear();
-                if read(&mut self.reader, &mut self.input).await? == 0 {
+                let (reader, input) = (&mut self.reader, &mut self.input);
+                if poll_fn(|context| poll_read(reader, input, context)).await? == 0 {
                     return io::Result::Ok(());
                 }
             }
@@ -628,7 +619,6 @@ impl Deadlines {
             token_expiring: left.map(|left| now + left - EXPIRY_LEAD.min(left / 5)),
             token_expired: left.map(|left| now + left),
             written: None,
-            linger: None,
             leave: None,
             replay: None,
         }
@@ -639,7 +629,6 @@ impl Deadlines {
             self.token_expiring,
             self.token_expired,
             self.written,
-            self.linger,
             self.leave,
             self.replay,
         ];
@@ -668,12 +657,8 @@ async fn next(running: &mut FuturesUnordered<BoxFuture<'static, Done>>) -> Done 
 
 /// Appends what the socket has to `input`. While it has nothing, nothing is allocated for it: what is read goes
 /// through a buffer of the thread.
-async fn read<S: AsyncRead>(reader: &mut ReadHalf<S>, input: &mut BytesMut) -> io::Result<usize> {
-    poll_fn(|context| poll_read(reader, input, context)).await
-}
-
-fn poll_read<S: AsyncRead>(
-    reader: &mut ReadHalf<S>,
+fn poll_read(
+    reader: &mut OwnedReadHalf,
     input: &mut BytesMut,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {

@@ -36,17 +36,31 @@ pub struct Kept {
     /// The `error` frame that it also is.
     pub as_error: Option<Encoded>,
     audience: Audience,
+    /// How many spans share its frames.
+    shared_by: usize,
 }
 
 impl Kept {
     /// From an event of a durable source and its encoding; `None` for one of a core source.
     pub fn new(event: &Event, encoded: Encoded, as_error: Option<Encoded>) -> Option<Self> {
+        Self::part(event, event.audience.clone(), 1, encoded, as_error)
+    }
+
+    /// The same for a part of its audience, in one of so many spans that share its frames.
+    pub fn part(
+        event: &Event,
+        audience: Audience,
+        shared_by: usize,
+        encoded: Encoded,
+        as_error: Option<Encoded>,
+    ) -> Option<Self> {
         Some(Self {
             seq: event.seq?,
             event_type: event.event_type.clone(),
             encoded,
             as_error,
-            audience: event.audience.clone(),
+            audience,
+            shared_by,
         })
     }
 
@@ -57,7 +71,7 @@ impl Kept {
             Audience::Everyone => 1,
         };
         let error = self.as_error.as_ref().map_or(0, |error| error.frame().len());
-        self.encoded.frame().len() + error + ENTRY_BYTES + (users - 1) * USER_BYTES
+        (self.encoded.frame().len() + error) / self.shared_by + ENTRY_BYTES + (users - 1) * USER_BYTES
     }
 }
 

@@ -5,8 +5,10 @@
 //! - [`bus`]: NATS. Messages become [`event`]s, checked once; commands become requests.
 //! - [`router`]: who is here and what they want. `dispatch` finds the sessions and encodes at the first match;
 //!   the recent past stays with it, in [`history`].
-//! - [`outbox`]: one session's bounded queue of [`encoded`] events.
-//! - [`connection`]: one loop per socket, from its outbox to the [`websocket`] codec and back.
+//! - [`outbox`]: one session's bounded queue of [`encoded`] events, and the way out of it.
+//! - [`flush`]: one task per shard of the router, which writes what was put into outboxes to the sockets.
+//! - [`connection`]: one loop per socket, for all that is not a live event; what is read goes through the
+//!   [`websocket`] codec.
 //!
 //! And around them: [`http`] (the only room that knows axum), [`auth`] (token to [`identity`]), [`limits`],
 //! [`config`], [`families`], [`metrics`], [`shutdown`].
@@ -19,6 +21,7 @@ pub mod connection;
 pub mod encoded;
 pub mod event;
 pub mod families;
+pub mod flush;
 pub mod history;
 pub mod http;
 pub mod identity;
@@ -32,6 +35,7 @@ pub mod websocket;
 use std::{
     io,
     net::SocketAddr,
+    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -43,6 +47,7 @@ use anyhow::Context as _;
 use rivulet_protocol::{codegen, event::EventType, validate::Validator};
 use tokio::{
     net::{TcpListener, TcpSocket},
+    runtime::Handle,
     task::JoinSet,
     time::Instant,
 };
@@ -148,7 +153,14 @@ pub async fn run_through(
         bytes: config.history.max_bytes,
         ephemeral: Arc::new(ephemeral.map(|event| event.event_type.to_string()).collect()),
     };
-    let router = Arc::new(Router::new(keeping.clone()));
+    // As many as there are threads to write side by side.
+    let workers = NonZero::new(Handle::current().metrics().num_workers()).unwrap_or(NonZero::<usize>::MIN);
+    let router = Arc::new(Router::new(keeping.clone(), workers));
+    let mut flushing = JoinSet::new();
+    for shard in 0..router.shards() {
+        let (router, metrics) = (Arc::clone(&router), Arc::clone(&metrics));
+        flushing.spawn(flush::run(router, shard, config.sessions.linger, metrics));
+    }
     if config.dev {
         warn!(
             "development mode: any token that is not a JWT is itself the user id. Never where others can connect"
@@ -267,6 +279,7 @@ pub async fn run_through(
     bus.close(config.drain.grace).await;
     // Until here whoever sends clients to this node can ask, and is told that it drains.
     listening.shutdown().await;
+    flushing.shutdown().await;
     info!("ended");
     Ok(ended?)
 }

@@ -5,7 +5,7 @@
 
 mod histogram;
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, time::Instant};
 
 use prometheus_client::{
     encoding::text,
@@ -13,7 +13,7 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-pub use self::histogram::Histogram;
+pub use self::histogram::{Gathered, Histogram};
 
 /// The label of an event type that the catalogue does not know.
 const OTHER: &str = "other";
@@ -123,6 +123,47 @@ pub struct Messages {
     pub subscriptions: LabelledGauge,
 }
 
+/// What was written to sockets in one go: gathered by one task, and added to what all have written when it is
+/// dropped, so that a delivery touches nothing that is shared.
+#[derive(Debug)]
+pub struct Sent<'a> {
+    metrics: &'a Metrics,
+    /// Bytes handed to sockets.
+    pub bytes: u64,
+    /// Bytes before compression, of messages that were compressed.
+    pub compression_in: u64,
+    /// Bytes after it.
+    pub compression_out: u64,
+    frames_per_write: Gathered<'a>,
+    delivery: Gathered<'a>,
+}
+
+impl Sent<'_> {
+    /// Counts a write of so many messages, the oldest live event among which came from NATS at `oldest`.
+    pub fn batch(&mut self, messages: usize, oldest: Option<Instant>, now: Instant) {
+        self.frames_per_write.observe(messages as f64);
+        if let Some(oldest) = oldest {
+            let waited = now.saturating_duration_since(oldest);
+            self.delivery.observe(waited.as_secs_f64());
+        }
+    }
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        let messages = &self.metrics.messages;
+        for (counter, add) in [
+            (&messages.bytes_sent, self.bytes),
+            (&messages.compression_in, self.compression_in),
+            (&messages.compression_out, self.compression_out),
+        ] {
+            if add > 0 {
+                counter.inc_by(add);
+            }
+        }
+    }
+}
+
 /// What waits for sessions.
 #[derive(Debug)]
 pub struct Outbox {
@@ -223,6 +264,18 @@ struct Described {
 }
 
 impl Metrics {
+    /// Begins to count what is written.
+    pub fn sent(&self) -> Sent<'_> {
+        Sent {
+            metrics: self,
+            bytes: 0,
+            compression_in: 0,
+            compression_out: 0,
+            frames_per_write: self.messages.frames_per_write.gather(),
+            delivery: self.events.delivery.gather(),
+        }
+    }
+
     /// Fresh metrics, with a label value for each event type of the catalogue.
     pub fn new<'a>(event_types: impl IntoIterator<Item = &'a str>) -> Self {
         let mut build = Builder {

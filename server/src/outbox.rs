@@ -1,32 +1,51 @@
-//! One session's bounded queue: filled by the router, drained by the session's connection.
+//! One session's bounded queue and the way out of it: filled by the router, written to the socket by whoever
+//! flushes it.
 //!
-//! Three things are in it: what goes out in order (events, and every frame that carries a sequence), what may
-//! overtake (replies, errors, news of the token), and the decision to close.
+//! Three things are in the queue: what goes out in order (events, and every frame that carries a sequence), what
+//! may overtake (replies, errors, news of the token), and the decision to close.
+//!
+//! **Two flush it.** A shard's flusher writes live events, straight from where they were routed, so that a delivery wakes
+//! no task. The session's connection does all else: it writes what the client asked for and what a replay
+//! appends, and goes on where the socket took no more. One lock orders their writes; nobody waits under it, as a
+//! socket that takes no more says so. The queue has a lock of its own, which is never held while anything is written.
 //!
 //! **When it is full.** Events are bounded in number and in bytes; frames of the router's own have a small
 //! reserve beyond, so that a flood of events can't keep a client from its `pong`. A push beyond its bound never
 //! waits and never drops one message among others: it empties the queue and closes the session with 4413, from
-//! which a client resumes without a loss.
+//! which a client resumes without a loss. Beyond the queue one batch (64 messages, 64 KiB after the first) may
+//! wait for the socket.
+
+mod framing;
+mod queue;
 
 use std::{
     borrow::Cow,
-    collections::VecDeque,
-    future::poll_fn,
+    cell::Cell,
+    fmt,
+    io::{self, IoSlice},
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
 use atomic_waker::AtomicWaker;
+use bytes::Bytes;
 use rivulet_protocol::close::CloseCode;
+use tokio::{net::tcp::OwnedWriteHalf, time::Instant};
 
-use crate::encoded::Encoded;
+pub use self::framing::Framing;
+use self::queue::{Batch, Kind, Queue};
+use crate::{encoded::Encoded, metrics::Sent, websocket::FrameWriter};
 
-/// Frames of the router's own that may wait beyond the event bound. They answer what the client asked, which is
-/// rate-limited, so that more of them wait only while the client does not read.
-const RESERVE: usize = 64;
+/// The most messages taken at a time: as many as go into one vectored write.
+const MESSAGES: usize = 64;
+/// The most bytes taken at a time, after the first message: what was taken is no longer in the queue's bound, so
+/// it is kept near what a socket's buffer takes.
+const BYTES: usize = 64 << 10;
 
-/// Room for so many messages stays with an idle session: as much as the first of them takes.
-const KEPT: usize = 4;
+thread_local! {
+    /// A batch is filled and emptied in one go: a thread's sessions use one after the other.
+    static BATCH: Cell<Batch> = Cell::default();
+}
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,136 +74,271 @@ impl From<CloseCode> for Closing {
     }
 }
 
-/// A session's queue.
-#[derive(Debug)]
+/// Where frames go: it takes what it can at once, and never waits.
+pub trait Wire: Send + Sync {
+    /// Writes some of the slices' bytes, in order.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it takes nothing now; anything else says that it is broken.
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+impl Wire for OwnedWriteHalf {
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        OwnedWriteHalf::try_write_vectored(self, slices)
+    }
+}
+
+/// A session's queue and its way out.
 pub struct Outbox {
     bounds: Bounds,
+    framing: Framing,
     queue: Mutex<Queue>,
-    /// The connection that drains it.
-    drain: AtomicWaker,
+    writing: Mutex<Writing>,
+    wire: Box<dyn Wire>,
+    connection: AtomicWaker,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    ordered: VecDeque<Waiting>,
-    overtaking: VecDeque<Encoded>,
-    /// Whether the first frame was taken: `connected`, which nothing may overtake.
-    begun: bool,
-    /// Of `ordered`: events and their bytes.
-    events: usize,
-    bytes: usize,
-    closing: Option<Closing>,
-}
-
+/// What the socket has not taken yet.
 #[derive(Debug)]
-struct Waiting {
-    message: Encoded,
-    is_event: bool,
+struct Writing {
+    backlog: FrameWriter,
+    /// How many batches were begun.
+    batches: u64,
+    /// When the last one was.
+    said: Instant,
+    broken: bool,
+    /// The connection parts: only its own last frames go out.
+    sealed: bool,
+}
+
+/// What a push of a live event came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// The session ends, and the event is not sent.
+    Refused,
+    /// It will be sent.
+    Queued,
+    /// The same, and the caller sees to it that the outbox is flushed soon.
+    First,
+}
+
+/// What a flush came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// All that waited is written.
+    Written,
+    /// The socket takes no more now.
+    Blocked {
+        /// Which batch waits for it: another number says that the last one went out whole.
+        batch: u64,
+        /// The bytes that are left of it.
+        left: usize,
+    },
+    /// All that waited is written, and the session ends.
+    Closing(Closing),
+    /// The socket is broken.
+    Lost,
 }
 
 impl Outbox {
-    /// An empty queue.
-    pub fn new(bounds: Bounds) -> Self {
+    /// An empty queue before a socket.
+    pub fn new(bounds: Bounds, framing: Framing, wire: impl Wire + 'static) -> Self {
         Self {
             bounds,
+            framing,
             queue: Mutex::default(),
-            drain: AtomicWaker::new(),
+            writing: Mutex::new(Writing {
+                backlog: FrameWriter::new(),
+                batches: 0,
+                said: Instant::now(),
+                broken: false,
+                sealed: false,
+            }),
+            wire: Box::new(wire),
+            connection: AtomicWaker::new(),
         }
     }
 
-    /// Appends an event. Beyond the bound it closes the session as too slow; after a close it does nothing.
-    /// Returns whether the event will be sent.
-    pub fn push_event(&self, event: Encoded) -> bool {
-        let mut queue = self.lock();
-        let bytes = event.frame().len();
+    /// Appends an event that just happened. Beyond the bound it closes the session as too slow; after a close it
+    /// does nothing. It wakes nobody: the caller has the outbox flushed.
+    pub fn push_event(&self, event: Encoded) -> Pushed {
+        let mut queue = self.queue();
         if queue.closing.is_some() {
-            return false;
+            return Pushed::Refused;
         }
-        if queue.events >= self.bounds.events || queue.bytes + bytes > self.bounds.bytes {
-            queue.overflow();
-        } else {
-            queue.events += 1;
-            queue.bytes += bytes;
-            queue.ordered.push_back(Waiting {
-                message: event,
-                is_event: true,
-            });
+        queue.push(event, Kind::Live, self.bounds);
+        if queue.closing.is_some() {
+            drop(queue);
+            self.connection.wake();
+            return Pushed::Refused;
         }
-        self.wake(queue)
+        match std::mem::replace(&mut queue.listed, true) {
+            true => Pushed::Queued,
+            false => Pushed::First,
+        }
+    }
+
+    /// Appends an event of the past, under the same bound. For the connection alone, which then flushes.
+    pub fn append_event(&self, event: Encoded) {
+        let mut queue = self.queue();
+        if queue.closing.is_none() {
+            queue.push(event, Kind::Replayed, self.bounds);
+        }
     }
 
     /// Appends a frame of the router's own that stands in order with events, under the same rule with its own
     /// reserve.
     pub fn push_in_order(&self, message: Encoded) {
-        let mut queue = self.lock();
-        if queue.closing.is_some() {
-            return;
-        }
-        if queue.ordered.len() - queue.events + queue.overtaking.len() >= RESERVE {
-            queue.overflow();
-        } else {
-            queue.ordered.push_back(Waiting {
-                message,
-                is_event: false,
-            });
-        }
-        self.wake(queue);
+        self.rouse(|queue| {
+            if queue.closing.is_none() {
+                queue.push(message, Kind::Own, self.bounds);
+            }
+        });
     }
 
     /// Appends a frame that may overtake events, within the same reserve.
     pub fn push_overtaking(&self, message: Encoded) {
-        let mut queue = self.lock();
-        if queue.closing.is_some() {
-            return;
-        }
-        if queue.ordered.len() - queue.events + queue.overtaking.len() >= RESERVE {
-            queue.overflow();
-        } else {
-            queue.overtaking.push_back(message);
-        }
-        self.wake(queue);
+        self.rouse(|queue| {
+            if queue.closing.is_none() {
+                queue.push_overtaking(message);
+            }
+        });
     }
 
     /// Ends the session. The first reason counts. What waits is still sent, if the client reads it soon.
     pub fn close(&self, closing: impl Into<Closing>) {
-        let mut queue = self.lock();
-        queue.closing.get_or_insert(closing.into());
-        self.wake(queue);
+        self.rouse(|queue| {
+            queue.closing.get_or_insert(closing.into());
+        });
     }
 
-    /// Moves what waits into `batch`, at most `messages` of them and, after the first, `bytes`. Returns why the
-    /// session ends once all that was to be sent has been taken.
-    pub fn take(&self, batch: &mut Vec<Encoded>, messages: usize, bytes: usize) -> Option<Closing> {
-        let mut queue = self.lock();
-        let mut taken = 0;
-        while batch.len() < messages && (taken < bytes || batch.is_empty()) {
-            let Some(message) = queue.pop() else { break };
-            taken += message.frame().len();
-            batch.push(message);
+    /// Writes what waits, as far as the socket takes it at once. For the connection alone.
+    pub fn flush(&self, sent: &mut Sent<'_>) -> Flushed {
+        self.queue().roused = false;
+        self.write_out(sent)
+    }
+
+    /// The same for everybody else: where something is left to do, the connection is told.
+    pub fn flush_live(&self, sent: &mut Sent<'_>) {
+        if self.write_out(sent) != Flushed::Written {
+            self.rouse(|_| {});
         }
-        if queue.is_empty() {
-            // A burst must not leave its room behind on every idle session. Room for a few stays, 64 bytes: without
-            // it every delivery would allocate.
-            if queue.ordered.capacity() > KEPT {
-                queue.ordered = VecDeque::new();
+    }
+
+    fn write_out(&self, sent: &mut Sent<'_>) -> Flushed {
+        let mut writing = self.writing();
+        let mut batch = BATCH.take();
+        let flushed = loop {
+            if writing.sealed {
+                break Flushed::Written;
             }
-            queue.overtaking.shrink_to(0);
-            return queue.closing.clone();
+            if writing.broken {
+                break Flushed::Lost;
+            }
+            if !writing.backlog.is_empty() {
+                let written = writing
+                    .backlog
+                    .try_write(|slices| self.wire.try_write_vectored(slices));
+                match written {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        break Flushed::Blocked {
+                            batch: writing.batches,
+                            left: writing.backlog.pending_bytes(),
+                        };
+                    }
+                    Err(_) => writing.broken = true,
+                }
+                continue;
+            }
+            let closing = {
+                let mut queue = self.queue();
+                queue.take(&mut batch, MESSAGES, BYTES);
+                queue.closing.clone()
+            };
+            if batch.messages.is_empty() {
+                break closing.map_or(Flushed::Written, Flushed::Closing);
+            }
+            self.write(&mut writing, &mut batch, sent);
+        };
+        BATCH.set(batch);
+        flushed
+    }
+
+    fn write(&self, writing: &mut Writing, batch: &mut Batch, sent: &mut Sent<'_>) {
+        let now = Instant::now();
+        sent.batch(batch.messages.len(), batch.oldest.take(), now.into_std());
+        self.framing.join(&mut batch.messages);
+        let frames = batch
+            .messages
+            .iter()
+            .map(|message| self.framing.frame(message, sent));
+        let written = writing
+            .backlog
+            .write_through(frames, |slices| self.wire.try_write_vectored(slices));
+        match written {
+            Ok(bytes) => sent.bytes += bytes as u64,
+            Err(_) => writing.broken = true,
         }
-        None
+        (writing.said, writing.batches) = (now, writing.batches + 1);
+        batch.messages.clear();
     }
 
-    /// Takes out the events that wait: the session is to get them again, in the order of its replay.
+    /// Puts a control frame before whatever waits in the queue, unless the socket has yet to take what it was given.
+    /// Returns whether it did. For the connection, which then flushes.
+    pub fn push_control(&self, frame: Bytes) -> bool {
+        let mut writing = self.writing();
+        let free = writing.backlog.is_empty();
+        if free {
+            writing.backlog.push(frame);
+        }
+        free
+    }
+
+    /// Parts: from here on only the caller writes. Returns what the socket has not taken; with `at_once`, no more
+    /// of it than the rest of a frame that has begun.
+    pub fn seal(&self, at_once: bool) -> FrameWriter {
+        let mut writing = self.writing();
+        writing.sealed = true;
+        let mut backlog = std::mem::take(&mut writing.backlog);
+        if at_once {
+            backlog.drop_unbegun();
+        }
+        backlog
+    }
+
+    /// How many bytes wait for the socket.
+    pub fn backlog(&self) -> usize {
+        self.writing().backlog.pending_bytes()
+    }
+
+    /// When something was written last.
+    pub fn said(&self) -> Instant {
+        self.writing().said
+    }
+
+    /// Holds events back, if none has left yet, until [`Outbox::withdraw_events`] or [`Outbox::release`]. Returns
+    /// whether it does.
+    pub fn hold_events(&self) -> bool {
+        self.queue().hold()
+    }
+
+    /// Takes out the events that wait, held back or not: the session is to get them again, in the order of its
+    /// replay.
     pub fn withdraw_events(&self) {
-        let mut queue = self.lock();
-        queue.ordered.retain(|waiting| !waiting.is_event);
-        (queue.events, queue.bytes) = (0, 0);
+        self.queue().withdraw_events();
     }
 
-    /// Whether no event waits, so that a replay may append its next ones.
+    /// Lets events go that were held back.
+    pub fn release(&self) {
+        self.rouse(Queue::release);
+    }
+
+    /// Whether nothing of the session's events waits, so that a replay may append its next ones.
     pub fn has_room_for_a_step(&self) -> bool {
-        let queue = self.lock();
-        queue.events == 0 && queue.closing.is_none()
+        let queue = self.queue();
+        !queue.has_events() && queue.closing.is_none()
     }
 
     /// How much may wait.
@@ -192,222 +346,56 @@ impl Outbox {
         self.bounds
     }
 
-    /// Whether the session is to end.
-    pub fn is_closing(&self) -> bool {
-        self.lock().closing.is_some()
+    /// Why the session is to end.
+    pub fn closing(&self) -> Option<Closing> {
+        self.queue().closing.clone()
     }
 
     /// Messages and bytes that wait.
     pub fn depth(&self) -> (usize, usize) {
-        let queue = self.lock();
-        (queue.ordered.len() + queue.overtaking.len(), queue.bytes)
+        self.queue().depth()
     }
 
-    /// Waits until there is something to take. One task at a time.
-    pub async fn ready(&self) {
-        poll_fn(|context| self.poll_ready(context)).await;
-    }
-
-    /// Waits until it was too full, and says so: then nothing more comes of it. One task at a time, and not while
-    /// that one waits for [`Outbox::ready`].
-    pub async fn overflowed(&self) -> Closing {
-        poll_fn(|context| {
-            self.drain.register(context.waker());
-            match &self.lock().closing {
-                Some(closing) if closing.code == CloseCode::TooSlow => Poll::Ready(closing.clone()),
-                _ => Poll::Pending,
-            }
-        })
-        .await
-    }
-
-    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
-        // Registered first: what is pushed after the look wakes.
-        self.drain.register(context.waker());
-        let queue = self.lock();
-        if queue.is_empty() && queue.closing.is_none() {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
+    /// Waits until there is something for the connection to do: a flush, or an end. One task at a time.
+    pub fn poll_roused(&self, context: &mut Context<'_>) -> Poll<()> {
+        // Registered first: what comes after the look wakes.
+        self.connection.register(context.waker());
+        match std::mem::take(&mut self.queue().roused) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         }
     }
 
-    /// Lets go of the lock before the other side runs into it. Returns whether the session goes on.
-    fn wake(&self, queue: MutexGuard<'_, Queue>) -> bool {
-        let goes_on = queue.closing.is_none();
+    /// Changes the queue and tells the connection.
+    fn rouse(&self, change: impl FnOnce(&mut Queue)) {
+        let mut queue = self.queue();
+        change(&mut queue);
+        queue.roused = true;
+        // Let go before the other side runs into it.
         drop(queue);
-        self.drain.wake();
-        goes_on
+        self.connection.wake();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
         // No code under the lock panics half-way through a change.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        // What panics under it (memory ran out) leaves whole frames.
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl Queue {
-    fn pop(&mut self) -> Option<Encoded> {
-        if (self.begun || self.ordered.is_empty())
-            && let Some(message) = self.overtaking.pop_front()
-        {
-            return Some(message);
-        }
-        let Waiting { message, is_event } = self.ordered.pop_front()?;
-        self.begun = true;
-        if is_event {
-            self.events -= 1;
-            self.bytes -= message.frame().len();
-        }
-        Some(message)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.ordered.is_empty() && self.overtaking.is_empty()
-    }
-
-    fn overflow(&mut self) {
-        *self = Self {
-            closing: Some(CloseCode::TooSlow.into()),
-            ..Self::default()
-        };
+impl fmt::Debug for Outbox {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Outbox")
+            .field("queue", &self.queue)
+            .field("writing", &self.writing)
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The queue of a session that has begun.
-    fn outbox(events: usize, bytes: usize) -> Outbox {
-        let outbox = Outbox::new(Bounds { events, bytes });
-        outbox.push_in_order(message("connected"));
-        assert_eq!(take(&outbox), (vec!["connected".into()], None));
-        outbox
-    }
-
-    fn message(text: &str) -> Encoded {
-        Encoded::json(text)
-    }
-
-    fn take(outbox: &Outbox) -> (Vec<String>, Option<Closing>) {
-        let mut batch = Vec::new();
-        let closing = outbox.take(&mut batch, 64, 1 << 20);
-        let text = |message: &Encoded| String::from_utf8(message.payload().to_vec()).unwrap();
-        (batch.iter().map(text).collect(), closing)
-    }
-
-    #[test]
-    fn events_and_frames_keep_their_order() {
-        let outbox = outbox(10, 1000);
-        outbox.push_event(message("1"));
-        outbox.push_in_order(message("2"));
-        outbox.push_event(message("3"));
-        outbox.push_overtaking(message("0"));
-        assert_eq!(
-            take(&outbox),
-            (vec!["0".into(), "1".into(), "2".into(), "3".into()], None)
-        );
-    }
-
-    #[test]
-    fn nothing_overtakes_the_first_frame() {
-        let outbox = Outbox::new(Bounds {
-            events: 10,
-            bytes: 1000,
-        });
-        outbox.push_in_order(message("connected"));
-        outbox.push_event(message("1"));
-        outbox.push_overtaking(message("error"));
-        assert_eq!(
-            take(&outbox),
-            (vec!["connected".into(), "error".into(), "1".into()], None)
-        );
-    }
-
-    #[test]
-    fn one_event_too_many_closes_as_too_slow() {
-        let outbox = outbox(2, 1000);
-        assert!(outbox.push_event(message("1")));
-        assert!(outbox.push_event(message("2")));
-        assert!(!outbox.push_event(message("3")));
-        assert_eq!(take(&outbox), (vec![], Some(CloseCode::TooSlow.into())));
-        assert!(!outbox.push_event(message("4")), "nothing follows a close");
-    }
-
-    #[test]
-    fn one_byte_too_many_closes_as_too_slow() {
-        // A frame's header takes 2 bytes.
-        let outbox = outbox(10, 12);
-        assert!(outbox.push_event(message("1234")));
-        assert!(outbox.push_event(message("1234")));
-        assert!(!outbox.push_event(message("")));
-        assert_eq!(take(&outbox).1, Some(CloseCode::TooSlow.into()));
-    }
-
-    #[test]
-    fn full_of_events_there_is_still_room_for_answers() {
-        let outbox = outbox(1, 1000);
-        outbox.push_event(message("event"));
-        outbox.push_in_order(message("pong"));
-        outbox.push_overtaking(message("reply"));
-        assert_eq!(
-            take(&outbox),
-            (vec!["reply".into(), "event".into(), "pong".into()], None)
-        );
-    }
-
-    #[test]
-    fn the_reserve_has_an_end() {
-        let outbox = outbox(1, 1000);
-        for _ in 0..RESERVE / 2 {
-            outbox.push_in_order(message("pong"));
-            outbox.push_overtaking(message("reply"));
-        }
-        assert!(!outbox.is_closing());
-        outbox.push_overtaking(message("reply"));
-        assert_eq!(take(&outbox).1, Some(CloseCode::TooSlow.into()));
-    }
-
-    #[test]
-    fn what_waits_goes_before_the_close() {
-        let outbox = outbox(10, 1000);
-        outbox.push_event(message("1"));
-        outbox.close(CloseCode::Unauthorized);
-        outbox.close(CloseCode::TooSlow);
-        outbox.push_event(message("2"));
-        let mut batch = Vec::new();
-        assert_eq!(outbox.take(&mut batch, 0, 1000), None);
-        assert_eq!(
-            take(&outbox),
-            (vec!["1".into()], Some(CloseCode::Unauthorized.into()))
-        );
-    }
-
-    #[test]
-    fn a_batch_is_bounded_in_bytes_and_never_empty() {
-        let outbox = outbox(10, 1000);
-        for _ in 0..3 {
-            outbox.push_event(message("123456"));
-        }
-        let mut batch = Vec::new();
-        outbox.take(&mut batch, 64, 0);
-        assert_eq!(batch.len(), 1);
-        outbox.take(&mut batch, 64, 9);
-        assert_eq!(batch.len(), 3);
-    }
-
-    #[test]
-    fn events_are_withdrawn_and_the_rest_stays() {
-        let outbox = outbox(2, 1000);
-        outbox.push_event(message("1"));
-        outbox.push_in_order(message("pong"));
-        outbox.push_event(message("2"));
-        assert!(!outbox.has_room_for_a_step());
-        outbox.withdraw_events();
-        assert!(outbox.has_room_for_a_step());
-        outbox.push_event(message("3"));
-        outbox.push_event(message("4"));
-        assert_eq!(take(&outbox), (vec!["pong".into(), "3".into(), "4".into()], None));
-    }
-}
+pub(crate) mod tests;

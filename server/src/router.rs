@@ -1,23 +1,38 @@
 //! Who is here and what they want.
 //!
-//! `dispatch` is called by one task only, in the order of the stream; with it and with every change of a
-//! session's patterns goes the router's one lock, so that a frame which carries a sequence always says the truth:
-//! all of the session's events up to it stand before it in the session's queue.
+//! `dispatch` is called by one task only, in the order of the stream. Users are spread over shards; a shard has
+//! their sessions, their part of the past and its own last sequence under its own lock, with which go `dispatch` to
+//! the shard and every change of a session's patterns. So a frame which carries a sequence always says the truth: all of
+//! the session's events up to it stand before it in the session's queue.
+//!
+//! How far everything was dispatched is one number beside the shards. It is raised after the shards that an event
+//! concerned have it: whoever holds a shard's lock may count on everything up to it, as what did not concern the
+//! shard was for others.
 //!
 //! A session is *live*, a [`Registration`], or it is *replaying*, a [`Replay`]: a cursor that pulls from the past
 //! at its own socket's pace. Nothing is pushed to it or held for it. It becomes live in the one locked step in
 //! which its cursor reaches what was dispatched last.
 //!
+//! What was put into outboxes is written by whoever takes [`Router::touched`]: a flusher for each shard.
+//!
 //! Invariants: no I/O, no clock, no `async`, no payload parsed; an event is encoded once, for all who want it
-//! and for the past; one that nobody wants and that is not kept is not encoded.
+//! and for the past, under no lock; one that is for nobody here and that is not kept is not encoded.
 
 mod index;
 mod interest;
 mod replay;
+mod shard;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    future::poll_fn,
+    hash::{BuildHasher as _, RandomState},
+    mem,
+    num::NonZero,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rivulet_protocol::{
@@ -26,7 +41,11 @@ use rivulet_protocol::{
     subject::UserId,
 };
 
-use self::index::{Index, Member, MemberId};
+use self::{
+    index::MemberId,
+    interest::Types,
+    shard::{Parcel, Shard, State},
+};
 pub use self::{
     interest::Interest,
     replay::{Asked, Replay, Replayed, Step},
@@ -34,14 +53,19 @@ pub use self::{
 use crate::{
     encoded::Encoded,
     event::{Audience, Event},
-    history::{Kept, Span},
+    history::Span,
     outbox::Outbox,
 };
 
 /// Everyone who is here, and how far the stream has been dispatched.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Router {
-    state: Mutex<State>,
+    shards: Box<[Shard]>,
+    /// From users to shards.
+    hasher: RandomState,
+    /// All shards have every event up to here, where there is a stream.
+    dispatched: AtomicU64,
+    types: Mutex<Types>,
     keeping: Keeping,
 }
 
@@ -52,14 +76,6 @@ pub struct Keeping {
     pub bytes: usize,
     /// The types whose events live only in the moment: never kept, never replayed.
     pub ephemeral: Arc<HashSet<String>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    index: Index,
-    position: Position,
-    /// The last part of the stream: it ends with the position's sequence.
-    past: Span,
 }
 
 /// How far the stream has been dispatched.
@@ -102,10 +118,13 @@ pub struct Census {
 }
 
 impl Router {
-    /// A router that nobody is at yet.
-    pub fn new(keeping: Keeping) -> Self {
+    /// A router that nobody is at yet. The more shards, the more cores write side by side.
+    pub fn new(keeping: Keeping, shards: NonZero<usize>) -> Self {
         Self {
-            state: Mutex::default(),
+            shards: (0..shards.get()).map(|_| Shard::default()).collect(),
+            hasher: RandomState::new(),
+            dispatched: AtomicU64::new(0),
+            types: Mutex::default(),
             keeping,
         }
     }
@@ -113,14 +132,17 @@ impl Router {
     /// Takes the stream's epoch, the sequence after which events will come, and whether the stream keeps what
     /// resuming exactly needs. Called before the first event.
     pub fn open(&self, epoch: &str, seq: u64, durable: bool) {
-        let mut state = self.lock();
-        state.past = Span::new(seq);
-        state.position = Position {
+        let position = Position {
             epoch: Some(epoch.into()),
             seq: Some(seq),
             oldest: None,
             durable,
         };
+        for state in &mut self.lock_all() {
+            state.past = Span::new(seq);
+            state.position = position.clone();
+        }
+        self.dispatched.store(seq, Ordering::Release);
     }
 
     /// Seats a session. `first` makes its first frame, in the same step: what it says of the position is exact.
@@ -131,7 +153,7 @@ impl Router {
         outbox: Arc<Outbox>,
         first: impl FnOnce(&Position) -> Encoded,
     ) -> Registration {
-        let mut state = self.lock();
+        let mut state = self.lock(&user);
         outbox.push_in_order(first(&state.position));
         Registration::join(self, &mut state, user, interest, outbox, 0)
     }
@@ -146,147 +168,172 @@ impl Router {
         asked: Asked,
         first: impl FnOnce(&Position, bool) -> Encoded,
     ) -> Replay {
-        let state = self.lock();
+        let state = self.lock(&user);
         let accepted = state.accepts(&asked);
         outbox.push_in_order(first(&state.position, accepted));
+        drop(state);
         Replay::begin(Arc::clone(self), user, interest, outbox, asked)
     }
 
-    /// Whether the past in memory reaches back to this position, so that a replay from it needs no other.
-    pub fn remembers(&self, epoch: &str, seq: u64) -> bool {
-        let state = self.lock();
+    /// Whether the past in memory reaches back to this position, so that the user's replay from it needs no other.
+    pub fn remembers(&self, user: &UserId, epoch: &str, seq: u64) -> bool {
+        let state = self.lock(user);
         let same = state.position.epoch.as_deref() == Some(epoch);
         !same || state.position.seq <= Some(seq) || state.past.covers(seq)
     }
 
     /// Puts the event into the outbox of every session that it concerns. Returns the number of copies.
     pub fn dispatch(&self, event: &Event) -> usize {
-        let mut state = self.lock();
-        let mut copies = 0;
-        let mut encoded = None;
-        let mut encoded_error = None;
-        let event_type = event.event_type.as_str();
-        let mut deliver = |member: &Member| {
-            let Member { interest, outbox, .. } = member;
-            if event.seq.is_some_and(|seq| seq <= member.after) {
-                return;
-            }
-            if interest.wants(event_type) {
-                let encoded: &Encoded = encoded.get_or_insert_with(|| Encoded::event(event));
-                copies += usize::from(outbox.push_event(encoded.clone()));
-            }
-            if event.as_error.is_some() && interest.wants_errors() {
-                let encoded: &Option<Encoded> =
-                    encoded_error.get_or_insert_with(|| Encoded::event_as_error(event));
-                if let Some(encoded) = encoded {
-                    copies += usize::from(outbox.push_event(encoded.clone()));
-                }
-            }
+        let keeps = self.keeping.keeps(event);
+        let copies = if keeps || self.awaits(&event.audience) {
+            self.distribute(event, keeps)
+        } else {
+            0
         };
-        match &event.audience {
-            Audience::Users(users) => {
-                for user in users {
-                    for member in state.index.of_user(user) {
-                        deliver(member);
-                    }
-                }
-            }
-            Audience::Everyone => {
-                for member in state.index.all() {
-                    deliver(member);
-                }
-            }
-        }
-        if self.keeping.keeps(event) && self.keeping.bytes == 0 {
-            state.past = Span::new(event.seq.unwrap_or_default());
-        } else if self.keeping.keeps(event) {
-            let encoded = encoded.unwrap_or_else(|| Encoded::event(event));
-            let as_error = encoded_error.unwrap_or_else(|| Encoded::event_as_error(event));
-            if let Some(kept) = Kept::new(event, encoded, as_error) {
-                state.past.push(kept);
-                state.past.shrink(self.keeping.bytes);
-            }
-        }
         if let Some(seq) = event.seq {
-            state.advance(seq);
+            self.advance(seq);
         }
         copies
     }
 
+    fn distribute(&self, event: &Event, keeps: bool) -> usize {
+        let mut parcel = Parcel {
+            event,
+            type_id: self.types().id(event.event_type.as_str()),
+            encoded: Encoded::event(event),
+            as_error: Encoded::event_as_error(event),
+            keeps,
+            past_bytes: self.keeping.bytes / self.shards.len(),
+            shards: 1,
+        };
+        match &event.audience {
+            Audience::Everyone => {
+                parcel.shards = self.shards.len();
+                let copies = self
+                    .shards
+                    .iter()
+                    .map(|shard| shard.dispatch(&parcel, Audience::Everyone));
+                copies.sum()
+            }
+            Audience::Users(users) if users.len() == 1 || self.shards.len() == 1 => {
+                self.shard(&users[0]).dispatch(&parcel, event.audience.clone())
+            }
+            Audience::Users(users) => {
+                let mut placed: Vec<_> = users.iter().map(|user| (self.place(user), user)).collect();
+                placed.sort_by_key(|(place, _)| *place);
+                let by_shard = placed.chunk_by(|(one, _), (other, _)| one == other);
+                let copies = by_shard.map(|part| {
+                    let users = part.iter().map(|(_, user)| (*user).clone()).collect();
+                    self.shards[part[0].0].dispatch(&parcel, Audience::Users(users))
+                });
+                copies.sum()
+            }
+        }
+    }
+
     /// Notes that the stream went on to `seq` with nothing to deliver: an event without an audience, or a rejected one.
     pub fn advance(&self, seq: u64) {
-        self.lock().advance(seq);
+        let before = self.dispatched.swap(seq, Ordering::AcqRel);
+        debug_assert!(before < seq, "a cursor is one number: sequences only rise");
     }
 
     /// Notes the oldest sequence that the stream still keeps.
     pub fn keeps_from(&self, seq: u64) {
-        self.lock().position.oldest = Some(seq);
+        for shard in &self.shards {
+            shard.lock().position.oldest = Some(seq);
+        }
     }
 
     /// Tells every session that a range of the stream is gone, and goes on after it.
     pub fn gap(&self, gap: Gap) {
-        let mut state = self.lock();
-        state.position.epoch = Some(gap.stream.as_str().into());
-        state.position.seq = Some(gap.to_seq.get());
-        state.past = Span::new(gap.to_seq.get());
+        let epoch: Arc<str> = gap.stream.as_str().into();
+        let seq = gap.to_seq.get();
         let encoded = Encoded::message(&ServerMessage::Gap(gap), None);
-        for member in state.index.all_mut() {
-            // What it waited for may never come: sequences may begin anew.
-            member.after = 0;
-            member.outbox.push_in_order(encoded.clone());
+        let mut states = self.lock_all();
+        for state in &mut states {
+            state.position.epoch = Some(Arc::clone(&epoch));
+            state.position.seq = Some(seq);
+            state.past = Span::new(seq);
+            for member in state.index.all_mut() {
+                // What it waited for may never come: sequences may begin anew.
+                member.after = 0;
+                member.outbox.push_in_order(encoded.clone());
+            }
         }
+        // While nobody can look: it may be lower than before.
+        self.dispatched.store(seq, Ordering::Release);
     }
 
     /// How far the stream has been dispatched.
     pub fn position(&self) -> Position {
-        self.lock().position.clone()
+        self.reached(&self.shards[0]).position.clone()
     }
 
     /// Who is here, in numbers. Walks over all sessions: for a scrape, not for an event.
     pub fn census(&self) -> Census {
-        let state = self.lock();
-        let mut census = Census {
-            users: state.index.users(),
-            past_events: state.past.len(),
-            past_bytes: state.past.bytes(),
-            past_sequences: state.past.to() - state.past.after(),
-            ..Census::default()
-        };
-        for member in state.index.all() {
-            let (messages, bytes) = member.outbox.depth();
-            census.sessions += 1;
-            census.waiting_messages += messages;
-            census.waiting_bytes += bytes;
-        }
+        let mut census = Census::default();
+        let reach = self.shards.iter().map(|shard| {
+            let state = self.reached(shard);
+            state.count(&mut census);
+            state.past.to() - state.past.after()
+        });
+        // What one of them can't answer, the node can't.
+        census.past_sequences = reach.min().unwrap_or_default();
         census
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock (memory ran out in an encoding) leaves the index whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn advance(&mut self, seq: u64) {
-        debug_assert!(
-            self.position.seq < Some(seq),
-            "a cursor is one number: sequences only rise"
-        );
-        self.position.seq = Some(seq);
-        self.past.advance(seq);
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
     }
 
-    /// Whether a replay from here would miss nothing, as far as is known now.
-    fn accepts(&self, asked: &Asked) -> bool {
-        let Some(head) = self.position.seq else {
-            return false;
-        };
-        let kept = self
-            .position
-            .oldest
-            .is_none_or(|oldest| asked.seq + 1 >= oldest || self.past.covers(asked.seq));
-        self.position.epoch.as_deref() == Some(&*asked.epoch) && asked.seq <= head.max(asked.head) && kept
+    /// Waits until live events wait in outboxes of a shard. One task for each shard.
+    pub async fn touched(&self, shard: usize) {
+        poll_fn(|context| self.shards[shard].poll_touched(context)).await;
+    }
+
+    /// Puts the outboxes of a shard in which live events wait into `touched`, which is empty: they are to be flushed.
+    pub fn take_touched(&self, shard: usize, touched: &mut Vec<Arc<Outbox>>) {
+        mem::swap(&mut self.shards[shard].lock().touched, touched);
+    }
+
+    /// Whether the event is for anybody who is here.
+    fn awaits(&self, audience: &Audience) -> bool {
+        match audience {
+            Audience::Users(users) => {
+                let mut users = users.iter();
+                users.any(|user| self.shard(user).lock().awaits(Some(user)))
+            }
+            Audience::Everyone => self.shards.iter().any(|shard| shard.lock().awaits(None)),
+        }
+    }
+
+    fn place(&self, user: &UserId) -> usize {
+        self.hasher.hash_one(user) as usize % self.shards.len()
+    }
+
+    fn shard(&self, user: &UserId) -> &Shard {
+        &self.shards[self.place(user)]
+    }
+
+    /// A user's shard, its position up to date.
+    fn lock(&self, user: &UserId) -> MutexGuard<'_, State> {
+        self.reached(self.shard(user))
+    }
+
+    fn reached<'a>(&self, shard: &'a Shard) -> MutexGuard<'a, State> {
+        let mut state = shard.lock();
+        state.reach(self.dispatched.load(Ordering::Acquire));
+        state
+    }
+
+    /// All shards at once, for what is rare: in their order, so that two who do it don't wait for each other.
+    fn lock_all(&self) -> Vec<MutexGuard<'_, State>> {
+        self.shards.iter().map(Shard::lock).collect()
+    }
+
+    fn types(&self) -> MutexGuard<'_, Types> {
+        self.types.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -330,26 +377,27 @@ impl Registration {
     /// Changes what the session wants and appends the frame that says so, in one step: every matching event
     /// after the position that `frame` is given will come.
     pub fn change(&self, interest: Interest, frame: impl FnOnce(&Position) -> Encoded) {
-        let mut state = self.router.lock();
+        let mut state = self.router.lock(&self.user);
         self.outbox.push_in_order(frame(&self.position(&state)));
-        state.index.change(&self.user, self.member, interest);
+        state.index.change(self.member, interest);
     }
 
     /// Changes what the session may see, with the patterns as they were: nothing is said of it.
     pub fn permit(&self, interest: Interest) {
-        self.router.lock().index.change(&self.user, self.member, interest);
+        let mut state = self.router.lock(&self.user);
+        state.index.change(self.member, interest);
     }
 
     /// Appends a frame that carries the position: all of the session's events up to it stand before it.
     pub fn mark(&self, frame: impl FnOnce(&Position) -> Encoded) {
-        let state = self.router.lock();
+        let state = self.router.lock(&self.user);
         self.outbox.push_in_order(frame(&self.position(&state)));
     }
 
     /// The position as this session has it: it may have come from a node that was ahead of this one.
     fn position(&self, state: &State) -> Position {
         let mut position = state.position.clone();
-        let after = state.index.after(&self.user, self.member);
+        let after = state.index.after(self.member);
         position.seq = position.seq.map(|seq| seq.max(after));
         position
     }
@@ -357,7 +405,8 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.router.lock().index.remove(&self.user, self.member);
+        let mut state = self.router.lock(&self.user);
+        state.index.remove(&self.user, self.member);
     }
 }
 

@@ -200,7 +200,7 @@ impl Door {
             });
         let resume = match position {
             Some(position) => {
-                let located = resume::locate(&self.node, position).await;
+                let located = resume::locate(&self.node, &identity.user, position).await;
                 Some(located.map_err(Refusal::for_now)?)
             }
             None => None,

@@ -43,8 +43,9 @@ impl Keepalive {
         self.probed = None;
     }
 
-    pub(super) fn said(&mut self, now: Instant) {
-        self.said = now;
+    /// Notes when something was written last.
+    pub(super) fn said(&mut self, last: Instant) {
+        self.said = self.said.max(last);
     }
 
     /// What is due, most pressing first. What it asks for counts as done.

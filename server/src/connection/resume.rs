@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rivulet_protocol::{
     error::{ErrorBody, ErrorCode},
     scalar::SafeInteger,
+    subject::UserId,
 };
 use tokio::{sync::OwnedSemaphorePermit, time::sleep};
 
@@ -56,12 +57,16 @@ pub struct Resume {
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Finds out what has to be known of a position before a replay begins.
+/// Finds out what has to be known of a user's position before a replay begins.
 ///
 /// # Errors
 /// What the client is told instead: too many replay from the stream already, or a position ahead of this node
 /// can't be judged as the stream's leader does not answer.
-pub(super) async fn locate(node: &Node, position: ResumePosition) -> Result<Resume, ErrorBody> {
+pub(super) async fn locate(
+    node: &Node,
+    user: &UserId,
+    position: ResumePosition,
+) -> Result<Resume, ErrorBody> {
     let ResumePosition { stream, seq } = position;
     let here = node.router.position();
     let resumes = &node.metrics.history.resumes;
@@ -74,7 +79,7 @@ pub(super) async fn locate(node: &Node, position: ResumePosition) -> Result<Resu
             head = leader_head(node, &stream).await?;
         }
     }
-    let permit = match node.router.remembers(&stream, seq) {
+    let permit = match node.router.remembers(user, &stream, seq) {
         true => {
             resumes.of("memory").inc();
             None

@@ -40,10 +40,8 @@ pub struct Session {
     id: String,
     identity: Identity,
     kind: ClientKind,
-    patterns: Vec<Pattern>,
+    patterns: Arc<[Pattern]>,
     rates: Rates,
-    /// Whether no event was handed to the socket yet, so that the client may still set its position.
-    untouched: bool,
     /// Where it stood when it began, if there is a stream.
     began: Option<Asked>,
     phase: Phase,
@@ -138,6 +136,7 @@ impl Session {
             places,
             ..
         } = admitted;
+        let patterns: Arc<[Pattern]> = patterns.into();
         let mut began = None;
         let mut connected = |position: &Position, resumed: bool| {
             began = position
@@ -148,7 +147,7 @@ impl Session {
             let message = connected(&id, &identity, kind, &patterns, position, resumed, &node);
             Encoded::message(&ServerMessage::Connected(message), None)
         };
-        let interest = Interest::new(patterns.clone(), Arc::clone(&identity.events));
+        let interest = Interest::new(Arc::clone(&patterns), Arc::clone(&identity.events));
         let (user, queue) = (identity.user.clone(), Arc::clone(&outbox));
         let phase = match resume {
             None => {
@@ -173,7 +172,6 @@ impl Session {
             kind,
             patterns,
             rates,
-            untouched: true,
             began,
             phase,
             outbox,
@@ -199,11 +197,6 @@ impl Session {
     /// Which frames it takes.
     pub fn kind(&self) -> ClientKind {
         self.kind
-    }
-
-    /// Notes that events were handed to the socket.
-    pub fn touched(&mut self) {
-        self.untouched = false;
     }
 
     /// Takes one text message.
@@ -275,7 +268,7 @@ impl Session {
             }
             ClientRequest::Subscribe(added) => {
                 self.permit(&added)?;
-                let mut patterns = self.patterns.clone();
+                let mut patterns = self.patterns.to_vec();
                 for pattern in added {
                     if !patterns.contains(&pattern) {
                         patterns.push(pattern);
@@ -321,13 +314,13 @@ impl Session {
     /// Whether the session may set its position, and with which patterns. From here on it gets nothing until
     /// that is decided: an event handed over meanwhile would stand before those of the replay.
     fn resumable(&mut self, events: Option<Vec<Pattern>>) -> Result<Vec<Pattern>, Refusal> {
-        if !self.untouched {
+        let patterns = events.unwrap_or_else(|| self.patterns.to_vec());
+        self.permit(&patterns)?;
+        self.bound(&patterns)?;
+        if !self.outbox.hold_events() {
             let late = "resume comes before the first event was delivered";
             return Err(Refusal::Bad(ErrorBody::new(ErrorCode::InvalidMessage, late)));
         }
-        let patterns = events.unwrap_or_else(|| self.patterns.clone());
-        self.permit(&patterns)?;
-        self.bound(&patterns)?;
         // Should the position be refused, it goes on from where it began.
         if let (Phase::Live(_), Some(began)) = (&self.phase, self.began.clone()) {
             self.replay(began, None, false);
@@ -343,7 +336,7 @@ impl Session {
         match located {
             Ok(Resume { asked, permit }) => {
                 self.count_patterns(-1);
-                self.patterns = patterns;
+                self.patterns = patterns.into();
                 self.count_patterns(1);
                 self.replay(asked, permit, true);
             }
@@ -352,12 +345,13 @@ impl Session {
                 if let Phase::Replaying(replaying) = &mut self.phase {
                     replaying.undecided = false;
                 }
+                self.outbox.release();
             }
         }
     }
 
     fn replay(&mut self, from: Asked, permit: Option<OwnedSemaphorePermit>, asked: bool) {
-        let interest = Interest::new(self.patterns.clone(), Arc::clone(&self.identity.events));
+        let interest = Interest::new(Arc::clone(&self.patterns), Arc::clone(&self.identity.events));
         let user = self.identity.user.clone();
         let replay = Replay::begin(
             Arc::clone(&self.node.router),
@@ -530,7 +524,7 @@ impl Session {
             self.change(kept, ServerMessage::Subscribed, None);
         } else {
             // The bare `*` means what the new token permits.
-            let interest = Interest::new(kept, Arc::clone(&self.identity.events));
+            let interest = Interest::new(kept.into(), Arc::clone(&self.identity.events));
             self.phase.permit(interest);
         }
         true
@@ -618,9 +612,9 @@ impl Session {
     /// Puts other patterns in force and says so, in order with events.
     fn change(&mut self, patterns: Vec<Pattern>, message: fn(Subscribed) -> ServerMessage, id: Option<&str>) {
         self.count_patterns(-1);
-        self.patterns = patterns;
+        self.patterns = patterns.into();
         self.count_patterns(1);
-        let interest = Interest::new(self.patterns.clone(), Arc::clone(&self.identity.events));
+        let interest = Interest::new(Arc::clone(&self.patterns), Arc::clone(&self.identity.events));
         self.phase.change(interest, |position| {
             Encoded::message(&message(subscribed(&self.patterns, position)), id)
         });
@@ -639,7 +633,7 @@ impl Session {
     }
 
     fn count_patterns(&self, sign: i64) {
-        for pattern in &self.patterns {
+        for pattern in self.patterns.iter() {
             let family = pattern.as_str().split('.').next().unwrap_or_default();
             let label = match family {
                 "*" | ">" => "*",

@@ -60,12 +60,48 @@ impl Histogram {
 
     /// Counts a value.
     pub fn observe(&self, value: f64) {
-        let part = &self.parts[part_of_this_thread()];
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
-        part.counts[bucket].fetch_add(1, Relaxed);
-        let add = |sum| Some((f64::from_bits(sum) + value).to_bits());
-        // It always has a value to store.
-        let _ = part.sum.fetch_update(Relaxed, Relaxed, add);
+        self.gather().observe(value);
+    }
+
+    /// Begins to count values by themselves, which are added when that is dropped.
+    pub fn gather(&self) -> Gathered<'_> {
+        Gathered {
+            histogram: self,
+            counts: [0; BUCKETS],
+            sum: 0.0,
+        }
+    }
+}
+
+/// Values that only one thread counts.
+#[derive(Debug)]
+pub struct Gathered<'a> {
+    histogram: &'a Histogram,
+    counts: [u32; BUCKETS],
+    sum: f64,
+}
+
+impl Gathered<'_> {
+    /// Counts a value.
+    pub fn observe(&mut self, value: f64) {
+        let bucket = self.histogram.bounds.partition_point(|bound| *bound < value);
+        self.counts[bucket] += 1;
+        self.sum += value;
+    }
+}
+
+impl Drop for Gathered<'_> {
+    fn drop(&mut self) {
+        let mut part = None;
+        for (bucket, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let part = part.get_or_insert_with(|| &self.histogram.parts[part_of_this_thread()]);
+            part.counts[bucket].fetch_add(u64::from(*count), Relaxed);
+        }
+        if let Some(part) = part {
+            let add = |sum| Some((f64::from_bits(sum) + self.sum).to_bits());
+            // It always has a value to store.
+            let _ = part.sum.fetch_update(Relaxed, Relaxed, add);
+        }
     }
 }
 

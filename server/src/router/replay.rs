@@ -8,7 +8,7 @@ use rivulet_protocol::{
     subject::UserId,
 };
 
-use super::{Interest, Position, Registration, Router, State};
+use super::{Interest, Position, Registration, Router, shard::State};
 use crate::{
     encoded::Encoded,
     history::{Segment, Span},
@@ -120,7 +120,7 @@ impl Replay {
             return Step::Moved;
         }
         let router = Arc::clone(&self.router);
-        let mut state = router.lock();
+        let mut state = router.lock(&self.user);
         if let Some(gap) = self.missing(&state) {
             self.say(gap);
         }
@@ -158,7 +158,7 @@ impl Replay {
 
     /// Appends a frame that carries the position: the cursor.
     pub fn mark(&self, frame: impl FnOnce(&Position) -> Encoded) {
-        let state = self.router.lock();
+        let state = self.router.lock(&self.user);
         let position = Position {
             epoch: Some(Arc::clone(&self.epoch)),
             seq: Some(self.cursor),
@@ -232,7 +232,7 @@ impl Replay {
             for encoded in event.into_iter().chain(error) {
                 messages += 1;
                 bytes += encoded.frame().len();
-                self.outbox.push_event(encoded.clone());
+                self.outbox.append_event(encoded.clone());
             }
             self.cursor = kept.seq;
         }

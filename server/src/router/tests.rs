@@ -6,11 +6,22 @@ use bytes::Bytes;
 use rivulet_protocol::{event::EventType, message::GapReason, pattern::Pattern, scalar::Timestamp};
 
 use super::*;
-use crate::outbox::Bounds;
+use crate::outbox::{
+    Bounds, Framing,
+    tests::{Tape, flush},
+};
 
 struct Session {
+    tape: Tape,
     outbox: Arc<Outbox>,
     registration: Registration,
+}
+
+/// Of four shards, at the beginning of a stream.
+fn router() -> Arc<Router> {
+    let router = Arc::new(Router::new(Keeping::default(), NonZero::new(4).unwrap()));
+    router.open("S@1", 0, true);
+    router
 }
 
 fn patterns(texts: &[&str]) -> Vec<Pattern> {
@@ -18,7 +29,7 @@ fn patterns(texts: &[&str]) -> Vec<Pattern> {
 }
 
 fn interest(texts: &[&str]) -> Interest {
-    Interest::new(patterns(texts), patterns(&["*"]).into())
+    Interest::new(patterns(texts).into(), patterns(&["*"]).into())
 }
 
 fn mark(position: &Position) -> Encoded {
@@ -26,13 +37,24 @@ fn mark(position: &Position) -> Encoded {
 }
 
 fn join(router: &Arc<Router>, user: &str, interest: Interest) -> Session {
-    let outbox = Arc::new(Outbox::new(Bounds {
-        events: 100,
-        bytes: 100_000,
-    }));
+    let tape = Tape::default();
+    let outbox = outbox(ROOM, &tape);
     let user = UserId::parse(user).unwrap();
     let registration = router.register(user, interest, Arc::clone(&outbox), mark);
-    Session { outbox, registration }
+    Session {
+        tape,
+        outbox,
+        registration,
+    }
+}
+
+const ROOM: Bounds = Bounds {
+    events: 100,
+    bytes: 100_000,
+};
+
+fn outbox(bounds: Bounds, tape: &Tape) -> Arc<Outbox> {
+    Arc::new(Outbox::new(bounds, Framing::PLAIN, tape.clone()))
 }
 
 fn event(event_type: &str, users: &[&str], seq: u64) -> Event {
@@ -53,27 +75,23 @@ fn event(event_type: &str, users: &[&str], seq: u64) -> Event {
     }
 }
 
-/// What waits for a session: positions as `@7`, events as `7 blob.created`.
+/// What a session gets: positions as `@7`, events as `7 blob.created`.
 fn received(session: &Session) -> Vec<String> {
-    received_of(&session.outbox)
+    received_of(&session.outbox, &session.tape)
 }
 
-fn received_of(outbox: &Outbox) -> Vec<String> {
-    let mut batch = Vec::new();
-    outbox.take(&mut batch, 1000, 1 << 20);
-    let line = |message: &Encoded| {
-        let text = String::from_utf8(message.payload().to_vec()).unwrap();
-        match serde_json::from_str::<serde_json::Value>(&text) {
-            Ok(value) => format!("{} {}", value["seq"], value["type"].as_str().unwrap()),
-            Err(_) => text,
-        }
+fn received_of(outbox: &Outbox, tape: &Tape) -> Vec<String> {
+    flush(outbox);
+    let line = |text: String| match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(value) => format!("{} {}", value["seq"], value["type"].as_str().unwrap()),
+        Err(_) => text,
     };
-    batch.iter().map(line).collect()
+    tape.texts().into_iter().map(line).collect()
 }
 
 #[test]
 fn an_event_reaches_the_sessions_of_its_users_that_want_it() {
-    let router = Arc::new(Router::default());
+    let router = router();
     router.open("S@1", 0, true);
     let blobs = join(&router, "ada", interest(&["blob.*"]));
     let books = join(&router, "ada", interest(&["book.*"]));
@@ -89,7 +107,7 @@ fn an_event_reaches_the_sessions_of_its_users_that_want_it() {
 
 #[test]
 fn overlapping_patterns_deliver_once() {
-    let router = Arc::new(Router::default());
+    let router = router();
     let session = join(
         &router,
         "ada",
@@ -101,11 +119,11 @@ fn overlapping_patterns_deliver_once() {
 
 #[test]
 fn the_bare_star_is_all_that_is_permitted() {
-    let router = Arc::new(Router::default());
+    let router = router();
     let session = join(
         &router,
         "ada",
-        Interest::new(patterns(&["*"]), patterns(&["blob.*"]).into()),
+        Interest::new(patterns(&["*"]).into(), patterns(&["blob.*"]).into()),
     );
     router.dispatch(&event("blob.created", &["ada"], 1));
     router.dispatch(&event("book.created", &["ada"], 2));
@@ -114,7 +132,7 @@ fn the_bare_star_is_all_that_is_permitted() {
 
 #[test]
 fn a_change_of_patterns_stands_in_order_with_events() {
-    let router = Arc::new(Router::default());
+    let router = router();
     let session = join(&router, "ada", interest(&["blob.*"]));
     router.dispatch(&event("blob.created", &["ada"], 1));
     session.registration.change(interest(&["book.*"]), mark);
@@ -129,43 +147,41 @@ fn a_change_of_patterns_stands_in_order_with_events() {
 
 #[test]
 fn one_encoding_serves_all() {
-    let router = Arc::new(Router::default());
+    let router = router();
     let sessions = [
         join(&router, "ada", interest(&["*"])),
         join(&router, "bob", interest(&["blob.*"])),
     ];
     router.dispatch(&event("blob.created", &[], 1));
     let frames = sessions.map(|session| {
-        let mut batch = Vec::new();
-        session.outbox.take(&mut batch, 10, 1 << 20);
-        batch.pop().unwrap().frame().as_ptr()
+        flush(&session.outbox);
+        session.tape.addresses().pop().unwrap()
     });
     assert_eq!(frames[0], frames[1]);
 }
 
 #[test]
 fn the_data_of_an_event_is_not_rewritten() {
-    let router = Arc::new(Router::default());
+    let router = router();
     let session = join(&router, "ada", interest(&["*"]));
     router.dispatch(&event("blob.created", &["ada"], 7));
-    let mut batch = Vec::new();
-    session.outbox.take(&mut batch, 10, 1 << 20);
+    flush(&session.outbox);
     assert_eq!(
-        batch[1].payload(),
-        br#"{"type":"blob.created","seq":7,"time":"2026-01-01T00:00:00Z","data":{"n": 1.0}}"#
+        session.tape.texts()[1],
+        r#"{"type":"blob.created","seq":7,"time":"2026-01-01T00:00:00Z","data":{"n": 1.0}}"#
     );
 }
 
 #[test]
 fn a_failure_is_an_error_too_for_those_who_subscribe_to_errors() {
-    let router = Arc::new(Router::default());
+    let router = router();
     let both = join(&router, "ada", interest(&["*", "error"]));
     let error_only = join(&router, "ada", interest(&["error"]));
     let star = join(&router, "ada", interest(&["*"]));
     let forbidden = join(
         &router,
         "ada",
-        Interest::new(patterns(&["error"]), patterns(&["blob.*"]).into()),
+        Interest::new(patterns(&["error"]).into(), patterns(&["blob.*"]).into()),
     );
     let mut failure = event("processor.failed", &["ada"], 1);
     failure.as_error = Some(Bytes::from_static(
@@ -180,7 +196,7 @@ fn a_failure_is_an_error_too_for_those_who_subscribe_to_errors() {
 
 #[test]
 fn a_gap_reaches_everyone_in_order_and_moves_the_position() {
-    let router = Arc::new(Router::default());
+    let router = router();
     router.open("S@1", 4, true);
     let session = join(&router, "ada", interest(&["*"]));
     router.gap(Gap {
@@ -204,9 +220,68 @@ fn a_gap_reaches_everyone_in_order_and_moves_the_position() {
 
 #[test]
 fn who_leaves_gets_nothing_and_leaves_nothing() {
-    let router = Arc::new(Router::default());
+    let router = router();
     let session = join(&router, "ada", interest(&["*"]));
     drop(session.registration);
     assert_eq!(router.dispatch(&event("blob.created", &["ada"], 1)), 0);
     assert_eq!(router.census(), Census::default());
+}
+
+#[test]
+fn a_shards_own_sequence_tells_which_patterns_an_event_met() {
+    const EVENTS: u64 = 20_000;
+    let router = router();
+    let tape = Tape::default();
+    let room = Bounds {
+        events: EVENTS as usize,
+        bytes: 100_000_000,
+    };
+    let outbox = outbox(room, &tape);
+    let user = UserId::parse("ada").unwrap();
+    let seat = router.register(user, interest(&["a.*"]), Arc::clone(&outbox), |_| {
+        Encoded::json("a 0")
+    });
+    std::thread::scope(|scope| {
+        let dispatching = scope.spawn(|| {
+            for seq in 1..=EVENTS {
+                // Of three events one is for somebody in another shard, or in the same.
+                let user = if seq % 3 == 0 {
+                    format!("user-{seq}")
+                } else {
+                    "ada".into()
+                };
+                let event_type = if seq % 2 == 0 { "a.x" } else { "b.x" };
+                router.dispatch(&event(event_type, &[&user], seq));
+            }
+        });
+        let mut flip = false;
+        while !dispatching.is_finished() {
+            flip = !flip;
+            let family = if flip { "b" } else { "a" };
+            seat.change(interest(&[&format!("{family}.*")]), |position| {
+                Encoded::json(&format!("{family} {}", position.seq.unwrap()))
+            });
+            flush(&outbox);
+        }
+    });
+    flush(&outbox);
+    let mut in_force = vec![];
+    let mut came = HashSet::new();
+    for text in tape.texts() {
+        match serde_json::from_str::<serde_json::Value>(&text) {
+            Ok(value) => {
+                came.insert(value["seq"].as_u64().unwrap());
+            }
+            Err(_) => {
+                let (family, seq) = text.split_once(' ').unwrap();
+                in_force.push((seq.parse::<u64>().unwrap(), family.to_owned()));
+            }
+        }
+    }
+    assert!(in_force.len() > 10, "the patterns hardly changed");
+    for seq in (1..=EVENTS).filter(|seq| seq % 3 != 0) {
+        let family = if seq % 2 == 0 { "a" } else { "b" };
+        let (_, met) = in_force.iter().rfind(|(after, _)| *after < seq).unwrap();
+        assert_eq!(came.contains(&seq), met == family, "{seq}");
+    }
 }

@@ -78,6 +78,75 @@ impl FrameWriter {
         } else {
             1
         };
+        self.write_with(most, |slices| {
+            Pin::new(&mut *stream).poll_write_vectored(context, slices)
+        })
+    }
+
+    /// Writes what `write` takes at once, and returns whether nothing is left. `write` is a vectored write that says
+    /// `WouldBlock` instead of waiting.
+    ///
+    /// # Errors
+    /// Those of `write` but for that, and `WriteZero` if it takes nothing: the connection is lost.
+    pub fn try_write(
+        &mut self,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<bool> {
+        let write = |slices: &[IoSlice<'_>]| match write(slices) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            written => Poll::Ready(written),
+        };
+        match self.write_with(FRAMES_IN_A_WRITE, write) {
+            Poll::Ready(written) => written.map(|()| true),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Writes frames behind what waits, the first 64 at once if nothing does, and keeps what is not taken: a frame
+    /// that is written at once costs no count and no room. Returns the bytes of all of them.
+    ///
+    /// # Errors
+    /// As [`FrameWriter::try_write`].
+    pub fn write_through<'a>(
+        &mut self,
+        mut frames: impl Iterator<Item = &'a Bytes>,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        static NONE: Bytes = Bytes::new();
+        let mut first = [&NONE; FRAMES_IN_A_WRITE];
+        let mut slices = [IoSlice::new(&[]); FRAMES_IN_A_WRITE];
+        let (mut count, mut bytes) = (0, 0);
+        for ((place, slice), frame) in first.iter_mut().zip(&mut slices).zip(frames.by_ref()) {
+            (*place, *slice) = (frame, IoSlice::new(frame));
+            count += 1;
+            bytes += frame.len();
+        }
+        let mut written = 0;
+        if self.is_empty() && bytes > 0 {
+            written = match write(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                written => written?,
+            };
+        }
+        if written < bytes {
+            for frame in &first[..count] {
+                self.push((*frame).clone());
+            }
+            self.forget(written);
+        }
+        for frame in frames {
+            bytes += frame.len();
+            self.push(frame.clone());
+        }
+        Ok(bytes)
+    }
+
+    fn write_with(
+        &mut self,
+        most: usize,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
         while !self.frames.is_empty() {
             let mut slices = [IoSlice::new(&[]); FRAMES_IN_A_WRITE];
             let mut count = 0;
@@ -85,16 +154,14 @@ impl FrameWriter {
                 *slice = IoSlice::new(frame);
                 count += 1;
             }
-            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(context, &slices[..count]))?;
+            let written = ready!(write(&slices[..count]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.forget(written);
         }
-        // A burst must not leave its queue behind on every idle connection.
-        if self.frames.capacity() > FRAMES_IN_A_WRITE {
-            self.frames = VecDeque::new();
-        }
+        // A backlog must not leave its queue behind on every idle connection.
+        self.frames = VecDeque::new();
         Poll::Ready(Ok(()))
     }
 

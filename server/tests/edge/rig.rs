@@ -2,6 +2,7 @@
 
 use std::future::{pending, ready};
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
@@ -17,7 +18,7 @@ use rivulet::history::{Archive, Segment};
 use rivulet::http::{Pages, serve_clients};
 use rivulet::limits::{address::AddressLimits, address::Addresses, seats::Seats};
 use rivulet::metrics::Metrics;
-use rivulet::router::Router;
+use rivulet::router::{Keeping, Router};
 use rivulet::shutdown::{Drain, shutdown};
 use rivulet_protocol::catalog::Catalog;
 use rivulet_protocol::validate::Validator;
@@ -82,7 +83,7 @@ impl Edge {
             config.dev,
         );
         let node = Arc::new(Node {
-            router: Arc::default(),
+            router: Arc::new(Router::new(Keeping::default(), NonZero::<usize>::MIN)),
             backend: Arc::new(Nobody),
             archive: Arc::new(Nothing),
             auth: Arc::new(auth.unwrap()),

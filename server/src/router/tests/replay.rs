@@ -1,27 +1,32 @@
 //! A replay: where it begins, how it meets what is live.
 
 use super::*;
-use crate::history::Segment;
+use crate::history::{Kept, Segment};
 
+const SHARDS: NonZero<usize> = NonZero::new(4).unwrap();
+/// Of a shard.
 const KEEPING: usize = 1 << 20;
 
 fn remembering() -> Arc<Router> {
-    let router = Arc::new(Router::new(Keeping {
-        bytes: KEEPING,
+    let keeping = Keeping {
+        bytes: SHARDS.get() * KEEPING,
         ephemeral: Arc::new(["conversation.typing".to_owned()].into()),
-    }));
+    };
+    let router = Arc::new(Router::new(keeping, SHARDS));
     router.open("S@1", 0, true);
     router
 }
 
 struct Replaying {
+    tape: Tape,
     outbox: Arc<Outbox>,
     replay: Replay,
     accepted: bool,
 }
 
 fn replay(router: &Arc<Router>, asked: (&str, u64, u64), bounds: Bounds) -> Replaying {
-    let outbox = Arc::new(Outbox::new(bounds));
+    let tape = Tape::default();
+    let outbox = outbox(bounds, &tape);
     let asked = Asked {
         epoch: asked.0.into(),
         seq: asked.1,
@@ -35,16 +40,12 @@ fn replay(router: &Arc<Router>, asked: (&str, u64, u64), bounds: Bounds) -> Repl
     };
     let replay = router.replay(user, interest(&["*"]), Arc::clone(&outbox), asked, first);
     Replaying {
+        tape,
         outbox,
         replay,
         accepted,
     }
 }
-
-const ROOM: Bounds = Bounds {
-    events: 100,
-    bytes: 100_000,
-};
 
 fn last(position: &Position, replayed: Replayed) -> Option<Encoded> {
     let Replayed { from, to, complete } = replayed;
@@ -58,7 +59,7 @@ impl Replaying {
     }
 
     fn received(&self) -> Vec<String> {
-        received_of(&self.outbox)
+        received_of(&self.outbox, &self.tape)
     }
 }
 
@@ -111,7 +112,7 @@ fn a_step_takes_no_more_than_the_outbox_holds() {
     let mut seqs = Vec::new();
     loop {
         let step = session.step();
-        assert!(!session.outbox.is_closing());
+        assert_eq!(session.outbox.closing(), None);
         seqs.push(session.received().len());
         if let Step::Live(_) = step {
             break;
@@ -195,7 +196,7 @@ fn what_memory_no_longer_has_is_read_from_the_stream() {
         router.dispatch(&event("blob.created", &["ada"], seq));
         if seq == 10 {
             // All before is forgotten.
-            router.lock().past = Span::new(10);
+            router.lock(&UserId::parse("ada").unwrap()).past = Span::new(10);
         }
     }
     router.keeps_from(4);
