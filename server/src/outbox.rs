@@ -85,7 +85,11 @@ pub trait Wire: Send + Sync {
 
 impl Wire for OwnedWriteHalf {
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        OwnedWriteHalf::try_write_vectored(self, slices)
+        match slices {
+            // A `send`: a `writev` of one takes 0.1 to 0.5 µs more.
+            [frame] => self.try_write(frame),
+            frames => OwnedWriteHalf::try_write_vectored(self, frames),
+        }
     }
 }
 

@@ -41,7 +41,9 @@ pub struct Session {
     identity: Identity,
     kind: ClientKind,
     patterns: Arc<[Pattern]>,
-    rates: Rates,
+    opened: Instant,
+    /// From the first message on: most sessions never say anything.
+    rates: Option<Box<Rates>>,
     /// Where it stood when it began, if there is a stream.
     began: Option<Asked>,
     phase: Phase,
@@ -55,7 +57,7 @@ enum Phase {
     /// The router pushes them.
     Live(Registration),
     /// It pulls them out of the past until it has caught up.
-    Replaying(Replaying),
+    Replaying(Box<Replaying>),
 }
 
 #[derive(Debug)]
@@ -156,22 +158,22 @@ impl Session {
             }
             Some(Resume { asked, permit }) => {
                 node.metrics.history.replaying.inc();
-                Phase::Replaying(Replaying {
+                Phase::Replaying(Box::new(Replaying {
                     replay: node.router.replay(user, interest, queue, asked, &mut connected),
                     permit,
                     reads: false,
                     undecided: false,
                     asked: true,
-                })
+                }))
             }
         };
-        let rates = Rates::new(&node.limits, now);
         let session = Self {
             id,
             identity,
             kind,
             patterns,
-            rates,
+            opened: now,
+            rates: None,
             began,
             phase,
             outbox,
@@ -209,7 +211,7 @@ impl Session {
             Ok(next) => next,
             Err(refusal) => {
                 let (error, tolerated) = match refusal {
-                    Refusal::Bad(error) => (error, self.rates.bad_message(now)),
+                    Refusal::Bad(error) => (error, self.rates().bad_message(now)),
                     Refusal::No(error) => (error, Ok(())),
                 };
                 self.error(error, id.as_deref());
@@ -227,6 +229,7 @@ impl Session {
         id: Option<&str>,
         now: Instant,
     ) -> Result<Next, Refusal> {
+        let node = Arc::clone(&self.node);
         let (name, kind) = match &request {
             ClientRequest::Ping => ("ping", Charge::Ping),
             ClientRequest::Subscribe(_) => ("subscribe", Charge::Subscribe),
@@ -234,16 +237,15 @@ impl Session {
             ClientRequest::Resume { .. } => ("resume", Charge::Other),
             ClientRequest::RefreshToken(_) => ("refresh_token", Charge::Other),
             ClientRequest::Command { name, .. } => (
-                self.node
-                    .catalog
+                node.catalog
                     .command(name)
                     .map_or("other", |command| &command.name),
                 Charge::Other,
             ),
         };
-        self.node.metrics.messages.received.of(name.to_owned()).inc();
-        self.rates.charge(kind, now).map_err(|wait| {
-            self.node.metrics.messages.rate_limited.of(name.to_owned()).inc();
+        node.metrics.messages.received.of(name.to_owned()).inc();
+        self.rates().charge(kind, now).map_err(|wait| {
+            node.metrics.messages.rate_limited.of(name.to_owned()).inc();
             // Rounded up to milliseconds: whoever waits that long passes.
             let seconds = (wait.as_secs_f64() * 1000.0).ceil() / 1000.0;
             Refusal::Bad(
@@ -363,13 +365,13 @@ impl Session {
         if matches!(self.phase, Phase::Live(_)) {
             self.node.metrics.history.replaying.inc();
         }
-        self.phase = Phase::Replaying(Replaying {
+        self.phase = Phase::Replaying(Box::new(Replaying {
             replay,
             permit,
             reads: false,
             undecided: false,
             asked,
-        });
+        }));
         // After it has left the router: nothing joins them any more.
         self.outbox.withdraw_events();
     }
@@ -530,9 +532,14 @@ impl Session {
         true
     }
 
+    fn rates(&mut self) -> &Rates {
+        let rates = || Box::new(Rates::new(&self.node.limits, self.opened));
+        self.rates.get_or_insert_with(rates)
+    }
+
     /// Charges a WebSocket ping, which costs what a `ping` costs. Returns whether it is tolerated.
-    pub fn charge_ping(&self, now: Instant) -> bool {
-        self.rates.charge(Charge::Ping, now).is_ok() || self.rates.bad_message(now).is_ok()
+    pub fn charge_ping(&mut self, now: Instant) -> bool {
+        self.rates().charge(Charge::Ping, now).is_ok() || self.rates().bad_message(now).is_ok()
     }
 
     /// Says that the token ends soon.
