@@ -53,7 +53,7 @@ use self::{
 };
 pub use self::{
     permissions::permissions,
-    publish::{Published, Publisher, Rejections, rehearse},
+    publish::{Acknowledgement, Published, Publisher, Rejections, rehearse},
     rejected::Rejected,
 };
 use crate::{

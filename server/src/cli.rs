@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, and what they share.
 
+mod bench;
 mod check;
 mod codegen;
 pub(crate) mod colour;
@@ -9,6 +10,7 @@ mod serve;
 mod supervised;
 mod tail;
 mod token;
+mod url;
 
 use std::{
     env,
@@ -59,6 +61,8 @@ pub(crate) enum Command {
     Tail(tail::Tail),
     /// Publish an event to NATS, its schema checked first
     Publish(publish::Publish),
+    /// Load a router with users and events, and measure what comes of it
+    Bench(Box<bench::Bench>),
     /// Ask a router whether it is ready
     Health(health::Health),
     /// Write what is generated from the types: schemas, SDK types, reference pages
@@ -76,6 +80,7 @@ impl Command {
             Self::Token(token) => token.run(),
             Self::Tail(tail) => tail.run(),
             Self::Publish(publish) => publish.run(),
+            Self::Bench(bench) => bench.run(),
             Self::Health(health) => health.run(),
             Self::Codegen(codegen) => codegen.run(),
             Self::Supervised(supervised) => supervised.run(),

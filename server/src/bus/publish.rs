@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use async_nats::{HeaderMap, jetstream::context::PublishErrorKind};
+use async_nats::{
+    HeaderMap,
+    jetstream::context::{PublishAckFuture, PublishErrorKind},
+};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
@@ -82,6 +85,80 @@ impl Publisher {
             Err(fault) if fault.kind() == PublishErrorKind::StreamNotFound => Ok(Published::Sent),
             Err(fault) => Err(failed(fault.to_string())),
         }
+    }
+}
+
+impl Publisher {
+    /// Publishes an event and does not wait until it is stored: many can be on their way. They arrive in the order
+    /// of the calls.
+    ///
+    /// # Errors
+    /// If it can't be published.
+    pub async fn send(
+        &self,
+        subject: &str,
+        headers: &[(&str, &str)],
+        payload: Bytes,
+    ) -> Result<Acknowledgement, BusError> {
+        let failed = |fault: String| BusError::Publish {
+            subject: subject.to_owned(),
+            fault,
+        };
+        let headers = header_map(headers).map_err(failed)?;
+        let acknowledgement = self
+            .link
+            .jetstream
+            .publish_with_headers(subject.to_owned(), headers, payload)
+            .await;
+        acknowledgement
+            .map(Acknowledgement)
+            .map_err(|fault| failed(fault.to_string()))
+    }
+
+    /// Publishes an event as core NATS does: no stream acknowledges it, and nobody says whether it arrived.
+    ///
+    /// # Errors
+    /// If it can't be published.
+    pub async fn send_unacknowledged(
+        &self,
+        subject: &str,
+        headers: &[(&str, &str)],
+        payload: Bytes,
+    ) -> Result<(), BusError> {
+        let failed = |fault: String| BusError::Publish {
+            subject: subject.to_owned(),
+            fault,
+        };
+        let headers = header_map(headers).map_err(failed)?;
+        let sent = self
+            .link
+            .client
+            .publish_with_headers(subject.to_owned(), headers, payload)
+            .await;
+        sent.map_err(|fault| failed(fault.to_string()))
+    }
+
+    /// Waits until all that was sent has left.
+    pub async fn flush(&self) {
+        // While the connection is away there is nothing to wait for: what it holds it sends when it is back.
+        let _ = self.link.client.flush().await;
+    }
+}
+
+/// An event on its way to a stream.
+#[derive(Debug)]
+pub struct Acknowledgement(PublishAckFuture);
+
+impl Acknowledgement {
+    /// Waits until the event is stored, and says under which sequence.
+    ///
+    /// # Errors
+    /// What the stream says against it; that it says nothing.
+    pub async fn stored(self) -> Result<u64, String> {
+        let stored = self.0.await;
+        stored
+            .map(|stored| stored.sequence)
+            .map_err(|fault| fault.to_string())
     }
 }
 

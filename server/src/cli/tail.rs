@@ -2,7 +2,7 @@
 
 mod follow;
 mod print;
-mod reconnect;
+pub(super) mod reconnect;
 mod rejected;
 
 use std::io::{self, IsTerminal as _};
@@ -10,7 +10,6 @@ use std::io::{self, IsTerminal as _};
 use clap::{Args, ValueEnum};
 use rivulet::config::Config;
 use rivulet_protocol::{pattern::Pattern, subject::UserId};
-use url::Url;
 
 use self::{follow::Follow, print::Printer};
 use super::{
@@ -87,36 +86,13 @@ impl Tail {
             return block_on(rejected::watch(&config, &self.patterns, printer))?;
         }
         let follow = Follow {
-            url: self.url(&config)?,
+            url: super::url::router(self.url.as_deref(), &config)?,
             patterns: self.patterns.clone(),
             credentials: self.credentials(&config)?,
             printer,
             notices: Notices(Palette(colour::wanted(io::stderr().is_terminal()))),
         };
         block_on(follow.run())?
-    }
-
-    /// Where the router is; a URL without a path gets that of the protocol.
-    fn url(&self, config: &Config) -> Result<Url, Failure> {
-        let from_variable = || variable("RIVULET_URL").map(|url| url.to_string_lossy().into_owned());
-        let Some(text) = self.url.clone().or_else(from_variable) else {
-            let local = super::reachable(config.listen);
-            return Ok(Url::parse(&format!("ws://{local}/api/v1/ws")).expect("an address makes a URL"));
-        };
-        let wrong = || Failure::Usage(format!("--url {text}: allowed is ws://host:port or wss://host"));
-        let mut url = Url::parse(&text).map_err(|_| wrong())?;
-        let scheme = match url.scheme() {
-            "http" | "ws" => "ws",
-            "https" | "wss" => "wss",
-            _ => return Err(wrong()),
-        };
-        if url.set_scheme(scheme).is_err() || !url.has_host() {
-            return Err(wrong());
-        }
-        if matches!(url.path(), "" | "/") {
-            url.set_path("/api/v1/ws");
-        }
-        Ok(url)
     }
 
     fn credentials(&self, config: &Config) -> Result<Credentials, Failure> {

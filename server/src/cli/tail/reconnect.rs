@@ -16,7 +16,7 @@ const SPREAD: Duration = Duration::from_secs(1);
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// With a close frame.
     Closed { code: u16, reason: String },
     /// It never was one: the answer was HTTP.
@@ -27,7 +27,7 @@ pub(super) enum End {
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Connect again after this long.
     After(Duration),
     /// Connect again after this long, with another token; give up without one.
@@ -38,11 +38,11 @@ pub(super) enum Next {
 
 /// How often in a row a connection did not last.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(u32);
+pub(crate) struct Attempts(u32);
 
 impl Attempts {
     /// Decides. `chance` from 0 to 1 spreads clients whose connections ended together.
-    pub(super) fn after(&mut self, end: &End, lasted: Duration, chance: f64) -> Next {
+    pub(crate) fn after(&mut self, end: &End, lasted: Duration, chance: f64) -> Next {
         if lasted >= LASTING {
             self.0 = 0;
         }
