@@ -23,7 +23,9 @@ use tungstenite::{
 };
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-const SUBCOMMANDS: [&str; 7] = ["serve", "check", "token", "tail", "publish", "health", "codegen"];
+const SUBCOMMANDS: [&str; 8] = [
+    "serve", "check", "token", "tail", "publish", "bench", "health", "codegen",
+];
 const DELETED: &str = r#"{"blob_id":"b1","user_id":"u1","deleted_at":"2026-01-01T00:00:00Z","n":1.0}"#;
 
 /// The program in a directory of its own, with nothing of ours in its environment.

@@ -80,12 +80,8 @@ impl Publish {
         let (message, _) = draft.address(&config, &sources, &payload, self.no_check)?;
 
         let id = self.id.take().unwrap_or_else(|| Ulid::generate().to_string());
-        let headers: Vec<_> = message
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .chain([(MESSAGE_ID_HEADER, id.as_str())])
-            .collect();
+        let mut headers = message.headers();
+        headers.push((MESSAGE_ID_HEADER, id.as_str()));
         let published = block_on(within_seconds(async {
             let publisher = Publisher::connect(&config.nats, &config.data_dir).await?;
             publisher.publish(&message.subject, &headers, payload).await

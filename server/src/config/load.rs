@@ -26,7 +26,7 @@ pub(super) const OTHER_VARIABLES: [(&str, &str); 3] = [
     ("RIVULET_CONFIG", "the configuration file, as `--config`"),
     (
         "RIVULET_URL",
-        "the router that `rivulet tail` connects to, as `--url`",
+        "the router that `rivulet tail` and `rivulet bench` connect to, as `--url`",
     ),
     (
         "RIVULET_TOKEN",

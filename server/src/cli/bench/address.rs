@@ -54,6 +54,12 @@ impl Addresses {
         Ok(addresses)
     }
 
+    /// Whether a stream keeps all of them, as far as the configuration says.
+    pub(super) fn are_durable(&self) -> bool {
+        let mut sources = self.everyone.iter().chain(&self.users);
+        sources.all(|source| source.durable)
+    }
+
     /// How an event is sent, and the user that its payload has to name.
     pub(super) fn of<'a>(&self, run: &'a Run, place: Place) -> (Addressed, Option<&'a UserId>) {
         let event_type = run.plan.event_type(place);

@@ -25,7 +25,7 @@ use super::{
     lane,
     payload::Payloads,
     plan::Plan,
-    probe::{self, Kept, Probe},
+    probe::Probe,
     progress::Progress,
     publish::{Load, Pace, Published},
     report::Report,
@@ -254,19 +254,20 @@ async fn try_the_way(
     pace: &mut Pace,
     notes: &mut Vec<String>,
 ) -> Result<bool, Failure> {
-    let mut probes = Vec::new();
+    let mut has_stream = true;
     for target in &run.targets {
-        // One after another: they have the same device, and its last session alone has a seat.
-        probes.push(Probe::connect(run, target).await?);
-    }
-    let has_stream = probes.iter().all(Probe::has_stream);
-    let kept = probe::send(run, publisher, addresses, &mut probes).await?;
-    for probe in probes {
+        // One after another: it is one user and one device, whose last session alone has a seat.
+        let mut probe = Probe::connect(run, target).await?;
+        has_stream &= probe.has_stream();
+        if pace.in_flight.is_some() && !(has_stream && addresses.are_durable()) {
+            pace.in_flight = None;
+            notes.push(
+                "no stream keeps these events: published by core NATS, acknowledged by nobody".to_owned(),
+            );
+        }
+        let acknowledged = pace.in_flight.is_some();
+        probe.sees_events(run, publisher, addresses, acknowledged).await?;
         probe.leave().await;
-    }
-    if pace.in_flight.is_some() && kept == Kept::No {
-        pace.in_flight = None;
-        notes.push("no stream keeps these events: published by core NATS, acknowledged by nobody".to_owned());
     }
     Ok(has_stream)
 }

@@ -3,7 +3,8 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use rivulet::bus::{Published, Publisher};
+use futures_util::TryFutureExt as _;
+use rivulet::bus::{BusError, Publisher};
 use rivulet_protocol::{error::ErrorBody, message::Connected};
 use serde_json::json;
 use tokio::{
@@ -15,7 +16,7 @@ use super::{
     address::Addresses,
     dial::{Hello, Open, Refusal, Target},
     frame::frames,
-    plan::{Place, Track},
+    plan::Place,
     run::Run,
     session::describe,
     wire::{Incoming, Reader, Scratch, close_frame, text_frame},
@@ -97,8 +98,46 @@ impl<'a> Probe<'a> {
             .is_some_and(|connected| connected.stream.is_some())
     }
 
-    /// Waits until these events came.
-    async fn sees(&mut self, marks: &[Vec<u8>]) -> Result<(), Failure> {
+    /// Publishes an event of each kind, and waits until they came.
+    ///
+    /// # Errors
+    /// What NATS says against it; that they did not come.
+    pub(super) async fn sees_events(
+        &mut self,
+        run: &Run,
+        publisher: &Publisher,
+        addresses: &Addresses,
+        acknowledged: bool,
+    ) -> Result<(), Failure> {
+        let mut marks = Vec::new();
+        for track in run.plan.kinds() {
+            // One of a type that the sessions want, or there would be nothing to see.
+            let index = run.plan.next_due(track, 0, u64::MAX).unwrap_or_default();
+            let (addressed, user) = addresses.of(run, Place { track, index });
+            let mut data = json!({ "probe": format!("{} {track:?}", run.device) });
+            if let Some(user) = user {
+                data["user_id"] = user.as_str().into();
+            }
+            let data = data.to_string();
+            let headers = addressed.headers();
+            let payload = data.clone().into();
+            if acknowledged {
+                let published = publisher.publish(&addressed.subject, &headers, payload);
+                let silent = |error: BusError| match error {
+                    BusError::Publish { .. } => {
+                        format!("{error}; where no stream keeps these events: --core")
+                    }
+                    error => error.to_string(),
+                };
+                within_seconds(published.map_err(silent)).await?;
+            } else {
+                publisher
+                    .send_unacknowledged(&addressed.subject, &headers, payload)
+                    .await
+                    .map_err(Failure::other)?;
+            }
+            marks.push(data.into_bytes());
+        }
         let came = self.read_until(|probe| marks.iter().all(|mark| probe.came.contains(mark)));
         match timeout(PATIENCE, came).await {
             Ok(came) => came,
@@ -171,56 +210,6 @@ impl<'a> Probe<'a> {
             _ => {}
         }
     }
-}
-
-/// Publishes an event of each kind, and waits until every probe that should has seen them.
-///
-/// # Errors
-/// What NATS says against it; that they did not come.
-pub(super) async fn send(
-    run: &Run,
-    publisher: &Publisher,
-    addresses: &Addresses,
-    probes: &mut [Probe<'_>],
-) -> Result<Kept, Failure> {
-    let mut marks = Vec::new();
-    let mut kept = Kept::Yes;
-    for track in run.plan.kinds() {
-        // One of a type that the sessions want, or there would be nothing to see.
-        let index = run.plan.next_due(track, 0, u64::MAX).unwrap_or_default();
-        let (addressed, user) = addresses.of(run, Place { track, index });
-        let whose = match track {
-            Track::Everyone => "everyone",
-            Track::User(_) => "user",
-        };
-        let mut data = json!({ "probe": format!("{} {whose}", run.device) });
-        if let Some(user) = user {
-            data["user_id"] = user.as_str().into();
-        }
-        let data = data.to_string();
-        let headers: Vec<_> = addressed
-            .headers
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
-        let payload = data.clone().into();
-        let published = within_seconds(publisher.publish(&addressed.subject, &headers, payload)).await?;
-        if published == Published::Sent {
-            kept = Kept::No;
-        }
-        marks.push(data.into_bytes());
-    }
-    for probe in probes {
-        probe.sees(&marks).await?;
-    }
-    Ok(kept)
-}
-
-/// Whether a stream keeps what is published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kept {
-    Yes,
-    No,
 }
 
 /// Why there is no session.

@@ -161,11 +161,7 @@ impl Load {
         let made = self.run.now();
         let (addressed, user) = self.addresses.of(&self.run, self.run.plan.place(number));
         let payload = self.payloads.make(number, made, user);
-        let headers: Vec<_> = addressed
-            .headers
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
+        let headers = addressed.headers();
         let Some(free) = free else {
             return self
                 .publisher

@@ -82,6 +82,8 @@ pub(super) struct Connects {
 #[derive(Serialize)]
 pub(super) struct Publishing {
     pub(super) events: u64,
+    /// With those of the warm-up.
+    pub(super) all_events: u64,
     pub(super) seconds: f64,
     pub(super) per_second: f64,
     /// Events, warm-up included, of which nobody knows whether they were published: not counted as lost.
@@ -94,6 +96,8 @@ pub(super) struct Publishing {
 #[derive(Serialize)]
 pub(super) struct Deliveries {
     pub(super) count: u64,
+    /// With those before and behind.
+    pub(super) all: u64,
     pub(super) per_second: f64,
     pub(super) bytes_per_second: f64,
     pub(super) bytes_per_delivery: Option<f64>,

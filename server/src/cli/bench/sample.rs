@@ -87,6 +87,7 @@ impl Course {
             Some(published) => self.publishing(published, &mut notes),
             None => Publishing {
                 events: 0,
+                all_events: 0,
                 seconds: 0.0,
                 per_second: 0.0,
                 uncertain: 0,
@@ -148,6 +149,7 @@ impl Course {
             },
             deliveries: Deliveries {
                 count: delivered,
+                all: last.deliveries,
                 per_second: per_second(delivered as f64),
                 bytes_per_second: per_second(bytes as f64),
                 bytes_per_delivery: (delivered > 0).then(|| bytes as f64 / delivered as f64),
@@ -195,6 +197,7 @@ impl Course {
         }
         Publishing {
             events: published.measured,
+            all_events: published.end,
             seconds,
             per_second,
             uncertain: published.uncertain.len() as u64,

@@ -34,6 +34,16 @@ pub(crate) struct Draft {
     pub(crate) subject: Option<String>,
 }
 
+impl Addressed {
+    /// The headers as they are sent.
+    pub(crate) fn headers(&self) -> Vec<(&str, &str)> {
+        self.headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
+    }
+}
+
 impl Draft {
     /// The message by which a router makes of the payload what was asked for, and the source that takes it, if one
     /// does. Where it is `unchecked`: the first that might.
@@ -86,11 +96,7 @@ impl Draft {
         payload: &Bytes,
         check: &Check,
     ) -> Result<(), (Rule, String)> {
-        let headers: Vec<_> = message
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
+        let headers = message.headers();
         let subject = &message.subject;
         let content = match rehearse(sources, subject, &headers, payload, check) {
             Ok(Reading::Event(content)) => content,
