@@ -9,23 +9,37 @@ use rivulet_protocol::subject::UserId;
 pub(super) const LEAST: usize = 64;
 /// By how much the paddings of events differ in where they begin.
 const SHIFT: usize = 4096;
+/// Different words in the paddings.
+const VOCABULARY: usize = 64;
 
 /// Makes the data of a run's events.
 pub(super) struct Payloads {
     mark: Vec<u8>,
     size: usize,
-    /// Hex digits, which compress about as data does: to half.
     padding: Vec<u8>,
 }
 
 impl Payloads {
     /// Of `size` bytes each, or a few more where a user has to stand in it.
     pub(super) fn new(mark: &[u8], size: usize) -> Self {
-        let digit = || b"0123456789abcdef"[rand::random_range(0..16)];
+        // Words of a small vocabulary, as data is: all one letter would be compressed away, and letters at random
+        // would not be compressed at all.
+        let letter = || rand::random_range(b'a'..=b'z');
+        let word = || {
+            (0..rand::random_range(3..10))
+                .map(|_| letter())
+                .chain([b' '])
+                .collect()
+        };
+        let words: Vec<Vec<u8>> = (0..VOCABULARY).map(|_| word()).collect();
+        let mut padding = Vec::new();
+        while padding.len() < size + SHIFT {
+            padding.extend_from_slice(&words[rand::random_range(0..VOCABULARY)]);
+        }
         Self {
             mark: mark.to_vec(),
             size,
-            padding: (0..size + SHIFT).map(|_| digit()).collect(),
+            padding,
         }
     }
 
@@ -74,6 +88,14 @@ mod tests {
                 serde_json::from_slice::<serde_json::Value>(&data).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn it_compresses_about_as_data_does() {
+        let data = Payloads::new(&Payloads::mark("3f9a1c"), 2_000).make(1, 2, None);
+        let text = rivulet::websocket::MessageKind::Text;
+        let compressed = rivulet::websocket::compressed_frame(text, &data, 1).unwrap();
+        assert!((600..1_600).contains(&compressed.len()), "{}", compressed.len());
     }
 
     #[test]

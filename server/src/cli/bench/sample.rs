@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     course::{Course, Outcome},
+    figures::count,
     lane::Shared,
     publish::Published,
     report::{
@@ -19,6 +20,8 @@ use super::{
 
 /// Of its cores, or of one core in one thread: busier than this, the bench adds to the latencies that it measures.
 const BUSY: f64 = 0.7;
+/// Of all deliveries: if more than these come late, something did not keep up.
+const LATE: f64 = 0.05;
 /// Of the rate that was asked for: less is told.
 const ENOUGH: f64 = 0.97;
 
@@ -134,6 +137,14 @@ impl Course {
                 })
             })
             .collect();
+        let late = last.deliveries.saturating_sub(after.deliveries);
+        if late as f64 > LATE * last.deliveries as f64 {
+            notes.push(format!(
+                "{} deliveries came only when nothing was published any more: the router, this machine or the bench \
+                 did not keep up, and the latency is that of a queue",
+                count(late as f64)
+            ));
+        }
         let checks = Checks::of(&last.faults, last.gone);
         Report {
             version: env!("CARGO_PKG_VERSION"),
