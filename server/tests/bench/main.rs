@@ -139,6 +139,17 @@ fn dropped_connections_resume_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_position_goes_from_node_to_node() {
+    let nats = Nats::start();
+    let (one, other) = (Router::start(&nats, &[]), Router::start(&nats, &[]));
+    let figures = Bench::against(&[&one, &other], &nats)
+        .and(&["--reconnect", "20", "--duration", "2s", "--to", "10%"])
+        .figures(0);
+    assert_eq!(figures["void"], false, "{figures}");
+    assert!(figures["resumes"]["resumed"].as_u64() > Some(20), "{figures}");
+}
+
+#[test]
 fn without_a_stream_events_go_by_core_nats() {
     let nats = Nats::with("");
     let router = Router::start(&nats, &[]);

@@ -17,7 +17,7 @@ use super::{address::Addresses, payload::Payloads, run::Run, tally::times};
 
 /// Events between two looks at the clock, where many are due at once.
 const BURST: u64 = 64;
-/// How long an acknowledgement may take.
+/// How long an acknowledgement may take, and a place among those that wait for theirs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// At which rate, for how long.
@@ -105,10 +105,16 @@ impl Load {
             // The first is due at once.
             let due = (elapsed.as_secs_f64() * rate) as u64 + 1;
             for _ in 0..due.saturating_sub(number).min(BURST) {
-                if let Err(fault) = self.send(number, &pending).await {
-                    faults.push((number, fault.to_string()));
-                }
+                let sent = timeout(PATIENCE, self.send(number, &pending)).await;
                 number += 1;
+                let fault = match sent {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(fault)) => fault.to_string(),
+                    Err(_) => "NATS takes nothing more".to_owned(),
+                };
+                faults.push((number - 1, fault));
+                // Whether it is time to end comes first.
+                break;
             }
             if number >= due {
                 let next = began + Duration::from_secs_f64(number as f64 / rate);

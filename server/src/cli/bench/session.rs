@@ -1,20 +1,17 @@
 //! One session: connects, reads, checks, and comes back with its position when its connection ends.
 
+mod heard;
+
 use std::{
     future::poll_fn,
     ops::ControlFlow,
     pin::{Pin, pin},
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use rivulet_protocol::{
-    error::ErrorBody,
-    message::{Connected, Gap},
-};
-use serde::Deserialize;
 use tokio::{
     io::{AsyncRead, AsyncWriteExt, ReadBuf},
     sync::watch,
@@ -24,19 +21,17 @@ use tokio::{
 use super::{
     check::Check,
     dial::{Hello, Open, Refusal, Stream},
-    frame::{Frame, NoFrame, frames, stamp},
+    frame::{NoFrame, frames},
     lane::{Buffers, Lane},
     publish::Published,
     run::{Phase, Run},
     tally::Tally,
-    wire::{Incoming, Reader, close_frame, pong_frame, text_frame},
+    wire::{Incoming, Reader, Scratch, close_frame, pong_frame},
 };
 use crate::cli::tail::reconnect::{Attempts, End, Next};
 
 /// How long a handshake may take, and a write.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long after an answer that was too early the router is asked again: its rate for pings is two a second.
-const ASK_AGAIN: Duration = Duration::from_millis(600);
 
 /// One session of a run.
 pub(super) struct Session {
@@ -44,6 +39,8 @@ pub(super) struct Session {
     lane: Rc<Lane>,
     number: usize,
     device: String,
+    /// How often it has dialled: each time the next node, as a position may be asked of any.
+    dialled: usize,
     check: Check,
     /// The stream's epoch and the last sequence that was handled.
     cursor: Option<(String, u64)>,
@@ -84,6 +81,7 @@ impl Session {
             run,
             lane,
             number,
+            dialled: 0,
             cursor: None,
             ready: false,
             seen: 0,
@@ -143,7 +141,7 @@ impl Session {
         self.settle(&phase.borrow());
     }
 
-    async fn connect(&self) -> Result<Open, Refusal> {
+    async fn connect(&mut self) -> Result<Open, Refusal> {
         let run = &*self.run;
         let hello = Hello {
             token: run.crowd.token(self.user()),
@@ -153,7 +151,8 @@ impl Session {
             plain: run.plain,
             compress: run.compress,
         };
-        let target = &run.targets[self.number % run.targets.len()];
+        let target = &run.targets[(self.number + self.dialled) % run.targets.len()];
+        self.dialled += 1;
         match timeout(PATIENCE, target.dial(&hello)).await {
             Ok(dialled) => dialled,
             Err(_) => Err(Refusal {
@@ -266,7 +265,7 @@ impl Session {
         &mut self,
         input: &[u8],
         reader: &mut Reader,
-        scratch: &mut super::wire::Scratch,
+        scratch: &mut Scratch,
         tally: &mut Tally,
     ) -> Result<(), End> {
         // One look at the clock for all that came at once.
@@ -292,118 +291,6 @@ impl Session {
             Err(error) => Err(End::Lost(format!("what came can't be read: {error}"))),
             Ok(()) if malformed => Err(End::Lost("what came is not a frame".to_owned())),
             Ok(()) => Ok(()),
-        }
-    }
-
-    fn frame(&mut self, frame: &Frame<'_>, now: u64, tally: &mut Tally) {
-        match frame.kind {
-            b"connected" => self.connected(frame.data, tally),
-            b"error" => {
-                let Ok(error) = serde_json::from_slice::<ErrorBody>(frame.data) else {
-                    return;
-                };
-                let said = format!("{}: {}", error.code, error.message);
-                tally.error(&said);
-                self.said = Some(said);
-            }
-            b"gap" => {
-                if let Ok(gap) = serde_json::from_slice::<Gap>(frame.data) {
-                    let reason = serde_json::to_value(&gap.reason).unwrap_or_default();
-                    tally.error(&format!("gap: {}", reason.as_str().unwrap_or_default()));
-                    self.cursor = Some((gap.stream, gap.to_seq.get()));
-                }
-            }
-            b"resumed" => {
-                let took = self.began.elapsed().as_nanos() as u64;
-                tally.resumes.saturating_record(took);
-                self.advance(field(frame.data, |data| data.to_seq));
-            }
-            b"pong" => {
-                let seq = field(frame.data, |data| data.seq);
-                self.advance(seq);
-                self.answered(seq);
-            }
-            b"heartbeat" | b"subscribed" | b"unsubscribed" | b"draining" => {
-                self.advance(field(frame.data, |data| data.seq));
-            }
-            b"token_expiring" | b"token_refreshed" | b"reply" => {}
-            _ => self.event(frame, now, tally),
-        }
-    }
-
-    fn event(&mut self, frame: &Frame<'_>, now: u64, tally: &mut Tally) {
-        let run = Arc::clone(&self.run);
-        let Some((number, made)) = stamp(frame.data, &run.mark) else {
-            tally.others += 1;
-            self.advance(frame.seq);
-            return;
-        };
-        if frame.seq.is_some_and(|seq| seq <= self.seen) {
-            tally.repeated += 1;
-            return;
-        }
-        self.advance(frame.seq);
-        let checked = self.check.arrived(&run.plan, number, frame.seq);
-        if let Err(fault) = checked {
-            let in_session = || format!("{} {}", run.event(number), self.name());
-            tally.faults.count(fault, number, in_session);
-            return;
-        }
-        tally.deliveries += 1;
-        let is_live = frame.seq.is_none_or(|seq| seq > self.past);
-        if is_live && number >= run.measured_from.load(Ordering::Relaxed) {
-            tally.latency.saturating_record(now.saturating_sub(made));
-        }
-    }
-
-    fn connected(&mut self, data: &[u8], tally: &mut Tally) {
-        let Ok(connected) = serde_json::from_slice::<Connected>(data) else {
-            return;
-        };
-        if connected.user_id != self.run.crowd.user(self.user()).as_str() {
-            tally.error(&format!(
-                "the router takes a token of `{}` for one of `{}`",
-                self.run.crowd.user(self.user()).as_str(),
-                connected.user_id
-            ));
-        }
-        let head = connected.seq.map(|seq| seq.get());
-        match (&self.cursor, connected.stream, head) {
-            (None, Some(stream), Some(head)) => self.cursor = Some((stream, head)),
-            (Some(_), _, Some(head)) => self.past = head,
-            _ => {}
-        }
-        if !std::mem::replace(&mut self.ready, true) {
-            let took = self.began.elapsed().as_nanos() as u64;
-            tally.handshakes.saturating_record(took);
-            tally.ready += 1;
-        }
-    }
-
-    fn advance(&mut self, seq: Option<u64>) {
-        if let (Some((_, cursor)), Some(seq)) = (&mut self.cursor, seq) {
-            *cursor = seq.max(*cursor);
-        }
-    }
-
-    /// Asks how far the router is. Its answer comes in order with the events, so that behind it none is on its way.
-    fn ask(&mut self) {
-        self.out.extend(text_frame(r#"{"type":"ping"}"#));
-    }
-
-    fn answered(&mut self, seq: Option<u64>) {
-        let Some(published) = &self.ending else {
-            return;
-        };
-        // Where no stream keeps events, no sequence says whether the router has had all of them.
-        let is_current = match published.last_seq {
-            Some(last) => seq.is_some_and(|seq| seq >= last),
-            None => self.check.is_complete(&self.run.plan, published.end),
-        };
-        if is_current {
-            self.done = true;
-        } else {
-            self.ask_at = Some(Instant::now() + ASK_AGAIN);
         }
     }
 
@@ -451,17 +338,6 @@ async fn next(mut phase: watch::Receiver<Phase>, is_ending: bool) -> Phase {
 
 fn far() -> Instant {
     Instant::now() + Duration::from_secs(86_400 * 365)
-}
-
-/// What frames say of the stream.
-#[derive(Default, Deserialize)]
-struct Position {
-    seq: Option<u64>,
-    to_seq: Option<u64>,
-}
-
-fn field(data: &[u8], of: impl FnOnce(Position) -> Option<u64>) -> Option<u64> {
-    of(serde_json::from_slice(data).unwrap_or_default())
 }
 
 /// How a connection ended, for people.
