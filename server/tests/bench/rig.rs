@@ -240,10 +240,9 @@ impl Bench {
     pub(crate) fn and(mut self, arguments: &[&str]) -> Self {
         for argument in arguments {
             // Given twice, the first goes, with its value.
-            if argument.starts_with("--") && *argument != "--url" {
-                if let Some(at) = self.arguments.iter().position(|known| known == argument) {
-                    self.arguments.drain(at..at + 2);
-                }
+            let known = self.arguments.iter().position(|known| known == argument);
+            if let Some(at) = known.filter(|_| argument.starts_with("--") && *argument != "--url") {
+                self.arguments.drain(at..at + 2);
             }
             self.arguments.push((*argument).to_owned());
         }

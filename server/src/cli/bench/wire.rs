@@ -133,7 +133,7 @@ impl Reader {
         take: &mut impl FnMut(Incoming<'_>) -> ControlFlow<()>,
     ) -> Result<usize, Unreadable> {
         let mut at = 0;
-        while let Some((first, payload, end)) = frame(&input[at..])? {
+        while let Some(WireFrame { first, payload, end }) = frame(&input[at..])? {
             at += end;
             let (is_final, compressed) = (first & 0x80 != 0, first & 0x40 != 0);
             if first & 0x30 != 0 {
@@ -189,8 +189,17 @@ fn text(
     Ok(take(Incoming::Text(text)))
 }
 
-/// The first byte of the frame at the start of `input`, its payload, and where it ends, if all of it is there.
-fn frame(input: &[u8]) -> Result<Option<(u8, &[u8], usize)>, Unreadable> {
+/// A frame as it came.
+struct WireFrame<'a> {
+    /// Whether it is the last of its message, extensions, and what it is.
+    first: u8,
+    payload: &'a [u8],
+    /// Where it ends.
+    end: usize,
+}
+
+/// The frame at the start of `input`, if all of it is there.
+fn frame(input: &[u8]) -> Result<Option<WireFrame<'_>>, Unreadable> {
     let (first, start, length) = match *input {
         [_, length, ..] if length & 0x80 != 0 => return Err(Unreadable::Frame),
         [first, length @ 0..=125, ..] => (first, 2, u64::from(length)),
@@ -202,7 +211,8 @@ fn frame(input: &[u8]) -> Result<Option<(u8, &[u8], usize)>, Unreadable> {
         return Err(Unreadable::TooLarge);
     }
     let end = start + length as usize;
-    Ok(input.get(start..end).map(|payload| (first, payload, end)))
+    let payload = input.get(start..end);
+    Ok(payload.map(|payload| WireFrame { first, payload, end }))
 }
 
 /// A text frame as clients send it.
