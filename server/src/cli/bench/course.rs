@@ -41,6 +41,11 @@ const LOOK: Duration = Duration::from_millis(100);
 /// For how long nothing may happen, before nothing is waited for any more.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What helps where a router's limits refuse.
+pub(super) const LIMITS: &str = "; a load from one address needs `limits.connections_per_address`, \
+                                 `limits.handshakes_per_address` and `limits.devices_per_user` of the router to be as \
+                                 high, or 0 for none";
+
 /// All that a run needs to know.
 pub(super) struct Course {
     pub(super) config: Config,
@@ -310,12 +315,7 @@ fn refusal(tally: &Tally, all: u64) -> String {
         || "the router says nothing more".to_owned(),
         |(words, count)| format!("{count} × {words}"),
     );
-    let hint = if said.contains("429") {
-        "; a load from one address needs `limits.connections_per_address`, `limits.handshakes_per_address` and \
-         `limits.devices_per_user` of the router to be as high, or 0 for none"
-    } else {
-        ""
-    };
+    let hint = if said.contains("429") { LIMITS } else { "" };
     format!("{} of {all} sessions stand: {said}{hint}", tally.ready)
 }
 

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     address::Addresses,
+    course::LIMITS,
     dial::{Hello, Open, Refusal, Target},
     frame::frames,
     plan::Place,
@@ -219,6 +220,7 @@ fn failure(target: &Target, end: &End, said: Option<&str>) -> Failure {
         End::Closed { code: 4401, .. } | End::Refused { status: 401, .. } => {
             "; a router in development mode takes `user-0` for a token, any other wants RIVULET_JWT_SECRET or --tokens"
         }
+        End::Closed { code: 4429, .. } | End::Refused { status: 429, .. } => LIMITS,
         _ => "",
     };
     match end {

@@ -44,8 +44,9 @@ pub(super) struct Session {
     check: Check,
     /// The stream's epoch and the last sequence that was handled.
     cursor: Option<(String, u64)>,
-    /// Whether it has ever stood.
+    /// Whether it has ever stood, and whether this connection does.
     ready: bool,
+    stands: bool,
     /// What comes next is of a connection that was resumed: up to `seen` it may repeat, up to `past` it is history.
     seen: u64,
     past: u64,
@@ -84,6 +85,7 @@ impl Session {
             dialled: 0,
             cursor: None,
             ready: false,
+            stands: false,
             seen: 0,
             past: 0,
             began: Instant::now(),
@@ -112,6 +114,7 @@ impl Session {
         while !matches!(*phase.borrow(), Phase::Over(_)) {
             self.began = Instant::now();
             self.said = None;
+            self.stands = false;
             let end = match self.connect().await {
                 Ok(open) => match self.read(open, &mut phase.clone()).await {
                     Over::Done => break,

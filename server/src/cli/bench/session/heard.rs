@@ -33,7 +33,10 @@ impl Session {
                     return;
                 };
                 let said = format!("{}: {}", error.code, error.message);
-                tally.error(&said);
+                // A refusal is told as the end that it is.
+                if self.stands {
+                    tally.error(&said);
+                }
                 self.said = Some(said);
             }
             b"gap" => {
@@ -97,6 +100,7 @@ impl Session {
                 connected.user_id
             ));
         }
+        self.stands = true;
         let head = connected.seq.map(|seq| seq.get());
         match (&self.cursor, connected.stream, head) {
             (None, Some(stream), Some(head)) => self.cursor = Some((stream, head)),
