@@ -211,6 +211,21 @@ fn a_router_that_gives_events_to_others_makes_a_run_void() {
 }
 
 #[test]
+fn a_slow_router_is_waited_for_and_told_of() {
+    let nats = Nats::start();
+    let router = Router::start_through(&nats, &[], Faulty::before(Fault::Slow));
+    let figures = Bench::against(&[&router], &nats).figures(0);
+    is_whole(&figures, 1);
+    // That deliveries came late, and not that any session was given up on.
+    let notes = figures["notes"].as_array().unwrap();
+    assert!(
+        notes[0].as_str().unwrap().contains("deliveries came only when"),
+        "{figures}"
+    );
+    assert_eq!(notes.len(), 1, "{figures}");
+}
+
+#[test]
 fn a_refused_token_is_told_in_the_routers_words() {
     let nats = Nats::start();
     let router = Router::start(&nats, &[]);

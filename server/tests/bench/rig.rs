@@ -111,7 +111,7 @@ fn is_ready(address: SocketAddr) -> bool {
     TcpStream::connect(address).and_then(ask).is_ok() && answer.starts_with("HTTP/1.1 200")
 }
 
-/// What a faulty router does to one event in 20.
+/// What a faulty router does, to one event in 20.
 #[derive(Clone, Copy)]
 pub(crate) enum Fault {
     /// Leaves it out.
@@ -122,6 +122,8 @@ pub(crate) enum Fault {
     Double,
     /// Gives it to `user-0` too.
     Leak,
+    /// None, but takes its time over every event.
+    Slow,
 }
 
 /// A sink with a fault before another.
@@ -160,6 +162,10 @@ impl Sink for Faulty {
             return self.sink.dispatch(&later) + self.sink.dispatch(&earlier);
         }
         match self.fault {
+            Fault::Slow => {
+                thread::sleep(Duration::from_millis(5));
+                self.sink.dispatch(event)
+            }
             _ if !due => self.sink.dispatch(event),
             Fault::Drop => {
                 event.seq.inspect(|seq| self.sink.advance(*seq));
