@@ -3,7 +3,8 @@
 //! A token is a JWT (RFC 7519) signed as a JWS in compact form (RFC 7515). What a token says about how to check
 //! it counts for nothing: each key has its algorithms from the configuration, `kid` only chooses among the keys
 //! of the JWKS, and `jku`, `x5u`, `jwk` and `x5c` are not looked at. Order: size, form, signature, then claims,
-//! so that nothing an unsigned token says is believed or answered for.
+//! so that nothing an unsigned token says is believed or answered for. What was checked once is known by its digest
+//! ([`verified`]).
 //!
 //! It knows no sockets and no routing. A token, or a part of one, never reaches a log or an error's message.
 
@@ -12,9 +13,11 @@ mod jwks;
 mod keys;
 #[cfg(test)]
 mod tests;
+mod verified;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -25,8 +28,13 @@ use rivulet_protocol::{
 };
 use serde::Deserialize;
 
-use self::{claims::Rules, jwks::Jwks, keys::VerificationKey};
-use crate::{config, identity::Identity};
+use self::{
+    claims::Rules,
+    jwks::Jwks,
+    keys::VerificationKey,
+    verified::{Digest, Verified},
+};
+use crate::{config, identity::Identity, metrics::Metrics};
 
 /// The most bytes in a token.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -42,6 +50,7 @@ pub struct Auth {
     keys: Vec<VerificationKey>,
     jwks: Option<Jwks>,
     rules: Rules,
+    verified: Verified,
 }
 
 /// Why a token does not count. Its `Display` is for whoever sent the token.
@@ -168,6 +177,7 @@ impl Auth {
         default_role: &str,
         devices_per_user: usize,
         dev: bool,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, InvalidAuth> {
         let keys = auth.keys.iter().enumerate().map(|(index, key)| {
             VerificationKey::from_config(key).map_err(|error| InvalidAuth::Key {
@@ -186,6 +196,7 @@ impl Auth {
             jwks: jwks.map_err(|error| InvalidAuth::Jwks(error.to_string()))?,
             rules: Rules::new(auth, roles, default_role, devices_per_user, dev)
                 .ok_or_else(|| InvalidAuth::DefaultRole(default_role.to_owned()))?,
+            verified: Verified::new(metrics),
         })
     }
 
@@ -206,11 +217,19 @@ impl Auth {
         if self.dev && !looks_like_a_jwt(token) {
             return self.rules.developer(token);
         }
+        let digest = Digest::of(token);
+        // Before the token is verified: what changes meanwhile is not what verified it.
+        let keys = self.jwks.as_ref().map_or(0, Jwks::version);
+        if let Some(identity) = self.verified.find(&digest, now, keys) {
+            return Ok(identity);
+        }
         let token = Unverified::parse(token)?;
         self.verify(&token).await?;
         let claims = serde_json::from_slice(&token.claims)
             .map_err(|_| TokenError::Malformed("its claims are not a JSON object"))?;
-        self.rules.identity(&claims, now)
+        let identity = self.rules.identity(&claims, now)?;
+        self.verified.keep(digest, identity.clone(), now, keys);
+        Ok(identity)
     }
 
     /// Reads the JWKS again and again; never ends. Without a JWKS, waits for ever.

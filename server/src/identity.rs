@@ -1,12 +1,16 @@
 //! Who a token says you are, and what you may do.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{ops::Deref, sync::Arc, time::SystemTime};
 
 use rivulet_protocol::{pattern::Pattern, subject::UserId};
 
-/// What a checked token comes to.
+/// What a checked token comes to. A clone is a count: all sessions of one token share it.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct Identity(Arc<Who>);
+
+/// What an [`Identity`] says.
+#[derive(Debug)]
+pub struct Who {
     /// The user.
     pub user: UserId,
     /// The event types that the user may see.
@@ -47,5 +51,40 @@ impl Identity {
             CommandPermission::All => true,
             CommandPermission::Only(names) => names.iter().any(|name| name == command),
         }
+    }
+
+    /// About how many bytes it takes, what it shares with its role included.
+    pub fn bytes(&self) -> usize {
+        /// Of an allocation, beside what was asked for: its counts or capacity, and what the allocator rounds up.
+        const ALLOCATED: usize = 32;
+        let text = |text: &str| text.len() + ALLOCATED;
+        let patterns = |patterns: &[Pattern]| -> usize {
+            let bytes = |pattern: &Pattern| size_of::<Pattern>() + text(pattern.as_str());
+            patterns.iter().map(bytes).sum()
+        };
+        let commands = match &self.commands {
+            CommandPermission::All => 0,
+            CommandPermission::Only(names) => names.iter().map(|name| size_of::<String>() + text(name)).sum(),
+        };
+        size_of::<Who>()
+            + ALLOCATED
+            + text(self.user.as_str())
+            + patterns(&self.events)
+            + patterns(&self.subscribe)
+            + commands
+    }
+}
+
+impl From<Who> for Identity {
+    fn from(who: Who) -> Self {
+        Self(Arc::new(who))
+    }
+}
+
+impl Deref for Identity {
+    type Target = Who;
+
+    fn deref(&self) -> &Who {
+        &self.0
     }
 }

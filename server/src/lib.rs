@@ -146,6 +146,7 @@ pub async fn run_through(
         &config.default_role,
         config.limits.devices_per_user,
         config.dev,
+        Arc::clone(&metrics),
     );
     let auth = Arc::new(auth.context("tokens can't be checked as configured")?);
     let ephemeral = catalog.events().iter().filter(|event| event.ephemeral);

@@ -23,6 +23,8 @@ const OTHER: &str = "other";
 pub struct Metrics {
     /// Sockets and what became of them.
     pub connections: Connections,
+    /// Tokens and what was known of them.
+    pub tokens: Tokens,
     /// What came from NATS and where it went.
     pub events: Events,
     /// What clients said and were told.
@@ -68,6 +70,17 @@ pub struct Connections {
     pub unasked: Counter,
     /// How long sessions lasted.
     pub duration: Histogram,
+}
+
+/// Tokens and what was known of them.
+#[derive(Debug)]
+pub struct Tokens {
+    /// Tokens that were verified before and still counted.
+    pub hits: Counter,
+    /// Tokens that were not known: they were verified, or refused.
+    pub misses: Counter,
+    /// Verified tokens that are kept now.
+    pub known: Gauge,
 }
 
 /// What came from NATS and where it went.
@@ -312,6 +325,18 @@ impl Metrics {
             ),
         };
 
+        let tokens = Tokens {
+            hits: build.counter(
+                "token_cache_hits",
+                "Tokens that had been verified before and still counted",
+            ),
+            misses: build.counter(
+                "token_cache_misses",
+                "Tokens that were not known: verified then, or refused",
+            ),
+            known: build.gauge("token_cache_entries", "Verified tokens that are kept now"),
+        };
+
         let routed = build.labelled(
             "events_routed",
             "type",
@@ -449,6 +474,7 @@ impl Metrics {
         let Builder { registry, reference } = build;
         Self {
             connections,
+            tokens,
             events,
             messages,
             outbox,

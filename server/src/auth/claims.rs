@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::TokenError;
 use crate::{
     config,
-    identity::{CommandPermission, Identity},
+    identity::{CommandPermission, Identity, Who},
 };
 
 /// The claim that says what its user may do.
@@ -139,14 +139,14 @@ impl Rules {
                 .ok_or_else(|| permission("role", "names a role that this router does not have"))?,
             Some(_) => return Err(permission("role", "is not a string")),
         };
-        let identity = Identity {
+        let identity = Identity::from(Who {
             user,
             events: patterns(stated, "events")?.map_or_else(|| Arc::clone(&role.events), Into::into),
             commands: strings(stated, "commands")?.map_or_else(|| role.commands.clone(), command_permission),
             subscribe: patterns(stated, "subscribe")?.unwrap_or_default(),
             devices: role.devices,
             expires_at,
-        };
+        });
         match identity
             .subscribe
             .iter()

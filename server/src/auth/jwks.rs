@@ -1,9 +1,13 @@
 //! The keys that an issuer publishes (RFC 7517), read over HTTP.
 //!
 //! They are read by a timer, and when a token names a key that is not known, but never twice within
-//! [`MIN_BETWEEN_READS`], as any stranger can name one. A read that fails leaves the keys as they were.
+//! [`MIN_BETWEEN_READS`], as any stranger can name one. A read that fails leaves the keys as they were. One that
+//! says something new makes another version of them.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 
 use jsonwebtoken::{
@@ -42,6 +46,8 @@ pub(super) struct Jwks {
     refresh: Duration,
     /// `None` until they were read once.
     keys: RwLock<Option<Arc<[Published]>>>,
+    /// Of `keys`; rises after they have changed.
+    version: AtomicU64,
     /// Held while reading, so that all who wait for a read wait for the same.
     last_read: Mutex<LastRead>,
 }
@@ -56,6 +62,8 @@ struct Published {
 struct LastRead {
     ended: Option<Instant>,
     failed: bool,
+    /// The answer's text of the last read that did not fail.
+    text: Vec<u8>,
 }
 
 impl Jwks {
@@ -74,8 +82,14 @@ impl Jwks {
             algorithms: algorithms.to_vec(),
             refresh,
             keys: RwLock::default(),
+            version: AtomicU64::new(0),
             last_read: Mutex::default(),
         })
+    }
+
+    /// The version of the keys: what an earlier one verified may not be of these.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
     }
 
     /// Whether its keys may be used with this algorithm.
@@ -148,11 +162,16 @@ impl Jwks {
         let failed_before = std::mem::replace(&mut last_read.failed, read.is_err());
         let host = self.url.host_str().unwrap_or_default();
         match read {
-            Ok(keys) => {
+            Ok((keys, text)) => {
                 if failed_before {
                     info!(host, keys = keys.len(), "the JWKS can be read again");
                 }
                 *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(keys);
+                if last_read.text != text {
+                    last_read.text = text;
+                    // Only now: a token that is found to be of this version was verified with these keys.
+                    self.version.fetch_add(1, Ordering::SeqCst);
+                }
             }
             Err(error) if !failed_before => {
                 warn!(host, %error, "the JWKS cannot be read: the keys stay as they were");
@@ -161,7 +180,8 @@ impl Jwks {
         }
     }
 
-    async fn fetch(&self) -> Result<Arc<[Published]>, UnreadableJwks> {
+    /// The keys, and the text that they were read from.
+    async fn fetch(&self) -> Result<(Arc<[Published]>, Vec<u8>), UnreadableJwks> {
         let mut response = self.client.get(self.url.clone()).send().await?;
         if !response.status().is_success() {
             return Err(UnreadableJwks::Status(response.status().as_u16()));
@@ -173,7 +193,7 @@ impl Jwks {
             }
             text.extend_from_slice(&chunk);
         }
-        published(&text, &self.algorithms)
+        Ok((published(&text, &self.algorithms)?, text))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The token matrix.
 
+mod known_tokens;
 mod published_keys;
 
 use std::sync::LazyLock;
@@ -21,7 +22,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::config::{Key, Role, Secret};
-use crate::identity::CommandPermission;
+use crate::identity::{CommandPermission, Who};
 
 /// The hour at which all tokens here are checked, in seconds.
 const NOW: u64 = 1_800_000_000;
@@ -209,7 +210,11 @@ fn auth(config: &config::Auth, dev: bool) -> Auth {
             },
         ),
     ];
-    Auth::new(config, &roles.into(), "user", 5, dev).unwrap()
+    Auth::new(config, &roles.into(), "user", 5, dev, metrics()).unwrap()
+}
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new([]))
 }
 
 async fn check(auth: &Auth, token: &str) -> Result<Identity, TokenError> {
@@ -881,7 +886,7 @@ fn keys_that_do_not_fit_their_algorithms_are_named() {
             }],
             ..config()
         };
-        Auth::new(&config, &BTreeMap::new(), "user", 5, false)
+        Auth::new(&config, &BTreeMap::new(), "user", 5, false, metrics())
             .unwrap_err()
             .to_string()
     };

@@ -75,12 +75,14 @@ impl Edge {
         let config = Config::load(&inputs, Purpose::Router).unwrap_or_else(|problems| panic!("{problems}"));
         let catalog = Arc::new(Catalog::builtin());
         let (drain, draining) = shutdown();
+        let metrics = Arc::new(Metrics::new([]));
         let auth = Auth::new(
             &config.auth,
             &config.roles,
             &config.default_role,
             config.limits.devices_per_user,
             config.dev,
+            Arc::clone(&metrics),
         );
         let node = Arc::new(Node {
             router: Arc::new(Router::new(Keeping::default(), NonZero::<usize>::MIN)),
@@ -88,7 +90,7 @@ impl Edge {
             archive: Arc::new(Nothing),
             auth: Arc::new(auth.unwrap()),
             validator: Arc::new(Validator::new(&catalog)),
-            metrics: Arc::new(Metrics::new([])),
+            metrics,
             sessions: config.sessions.clone(),
             limits: config.limits.clone(),
             replay_deadline: config.history.replay_deadline,

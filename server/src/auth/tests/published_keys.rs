@@ -3,14 +3,14 @@
 use super::*;
 
 /// An issuer's web server: answers every request with what it was last told to.
-struct Issuer {
+pub(super) struct Issuer {
     url: String,
     answer: Arc<Mutex<String>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl Issuer {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = Self {
             url: format!("http://{}/keys", listener.local_addr().unwrap()),
@@ -38,15 +38,15 @@ impl Issuer {
         );
     }
 
-    fn publish(&self, keys: &[Value]) {
+    pub(super) fn publish(&self, keys: &[Value]) {
         self.answer("200 OK", &json!({ "keys": keys }).to_string());
     }
 
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
-    fn auth(&self) -> Auth {
+    pub(super) fn auth(&self) -> Auth {
         let config = config::Auth {
             keys: vec![],
             jwks_url: Some(self.url.clone()),
@@ -56,13 +56,13 @@ impl Issuer {
     }
 }
 
-fn named(id: &str, algorithm: &str, key: &EncodingKey, signing: Algorithm) -> String {
+pub(super) fn named(id: &str, algorithm: &str, key: &EncodingKey, signing: Algorithm) -> String {
     sign(&json!({"alg": algorithm, "kid": id}), &good(), key, signing)
 }
 
 /// Lets the floor between two reads pass. The clock moves only here: while it stands still a socket's own
 /// timers do, too.
-async fn after_the_floor() {
+pub(super) async fn after_the_floor() {
     tokio::time::pause();
     tokio::time::advance(jwks::MIN_BETWEEN_READS).await;
     tokio::time::resume();
