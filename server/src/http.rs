@@ -1,13 +1,15 @@
 //! The edge: sockets accepted under caps, HTTP up to the upgrade, and the pages beside it.
 //!
 //! This is the only room that knows axum. A connection has [`config::Edge::header_timeout`] for its request and
-//! as long again for the answer; there is no keep-alive, so a socket is a session or gone.
+//! as long again for the answer; there is no keep-alive, so a socket is a session or gone. Until a request's head
+//! is there, a socket costs a task and the bytes that it said ([`head`]).
 //!
 //! **What a stranger can make grow**, and its bound: sockets (`edge.max_connections`), sockets that are not yet
 //! sessions (`edge.max_pending_handshakes`, and of one address a part of them), bytes of a request's headers
 //! (`edge.max_header_bytes`). Beyond the first the newcomer is dropped, beyond the second the oldest yields to it,
 //! of the same address where that has its part, both counted; beyond the third the answer is 431. Addresses that came and went are forgotten by and by.
 
+mod head;
 mod pending;
 mod problem;
 mod upgrade;
@@ -43,6 +45,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use self::{
+    head::Rewound,
     pending::{Pending, Place},
     problem::Problem,
 };
@@ -240,6 +243,7 @@ fn nothing_here() -> Response {
 
 /// Accepts sockets, each under its caps.
 async fn accept(listener: TcpListener, routes: Router, edge: config::Edge, metrics: Arc<Metrics>) {
+    let edge = Arc::new(edge);
     let open = Arc::new(Semaphore::new(edge.max_connections));
     let pending = Pending::new(
         edge.max_pending_handshakes,
@@ -279,7 +283,7 @@ async fn accept(listener: TcpListener, routes: Router, edge: config::Edge, metri
             peer,
             entry,
             routes.clone(),
-            edge.clone(),
+            Arc::clone(&edge),
             Arc::clone(&metrics),
         ));
     }
@@ -298,7 +302,7 @@ async fn serve(
     peer: SocketAddr,
     entry: Entry,
     routes: Router,
-    edge: config::Edge,
+    edge: Arc<config::Edge>,
     metrics: Arc<Metrics>,
 ) {
     // Events are small and must not wait for each other's acknowledgements.
@@ -307,6 +311,47 @@ async fn serve(
     }
     metrics.connections.pending.inc();
     let place = Arc::clone(&entry.pending);
+    let ended = tokio::select! {
+        ended = timeout(2 * edge.header_timeout, request(stream, peer, entry, routes, &edge)) => {
+            ended.unwrap_or(Err("request_timeout"))
+        }
+        bound = place.taken() => Err(bound),
+    };
+    if let Err(reason) = ended {
+        metrics.connections.dropped.of(reason).inc();
+    }
+    metrics.connections.pending.dec();
+}
+
+/// Reads a request and answers it; else says what the socket's end is counted as.
+async fn request(
+    stream: TcpStream,
+    peer: SocketAddr,
+    entry: Entry,
+    routes: Router,
+    edge: &config::Edge,
+) -> Result<(), &'static str> {
+    let head = timeout(edge.header_timeout, head::read(&stream, edge.max_header_bytes)).await;
+    let head = match head {
+        Ok(Ok(nothing)) if nothing.is_empty() => return Ok(()),
+        Ok(Ok(head)) => head,
+        Ok(Err(error)) => {
+            debug!(%peer, %error, "no request came of a socket");
+            return Err("bad_request");
+        }
+        Err(_) => return Err("header_timeout"),
+    };
+    // In a box: whoever has not said all has only the room for it.
+    Box::pin(answer(Rewound::new(head, stream), peer, entry, routes, edge)).await
+}
+
+async fn answer(
+    stream: Rewound,
+    peer: SocketAddr,
+    entry: Entry,
+    routes: Router,
+    edge: &config::Edge,
+) -> Result<(), &'static str> {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(entry.clone());
         let routes = routes.clone();
@@ -324,33 +369,18 @@ async fn serve(
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = http1::Builder::new()
+    let answered = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(edge.header_timeout)
         .max_buf_size(edge.max_header_bytes)
         .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let ended = tokio::select! {
-        ended = timeout(2 * edge.header_timeout, connection) => ended,
-        bound = place.taken() => {
-            metrics.connections.dropped.of(bound).inc();
-            Ok(Ok(()))
+        .with_upgrades()
+        .await;
+    answered.map_err(|error| {
+        debug!(%peer, %error, "no request came of a socket");
+        match error.is_timeout() {
+            true => "header_timeout",
+            false => "bad_request",
         }
-    };
-    match ended {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            debug!(%peer, %error, "no request came of a socket");
-            let reason = if error.is_timeout() {
-                "header_timeout"
-            } else {
-                "bad_request"
-            };
-            metrics.connections.dropped.of(reason).inc();
-        }
-        Err(_) => {
-            metrics.connections.dropped.of("request_timeout").inc();
-        }
-    }
-    metrics.connections.pending.dec();
+    })
 }

@@ -8,13 +8,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rivulet_protocol::message::SUBPROTOCOL;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::{Edge, Entry, problem::Problem};
+use super::{Edge, Entry, head::Rewound, problem::Problem};
 use crate::{
     connection::{
         self,
@@ -54,12 +55,11 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, mut request: Request)
                 let Some((stream, read_ahead)) = upgraded(upgrade).await else {
                     return;
                 };
-                let Entry {
-                    open: _open, pending, ..
-                } = entry;
+                let Entry { open, pending, .. } = entry;
                 drop(pending);
-                connection::run(stream, read_ahead, admitted, deflate.is_some(), node).await;
-                drop(stay);
+                let session = connection::run(stream, read_ahead, admitted, deflate.is_some(), node);
+                // A task of its own, for as long as it lasts: this one's room would stay with it.
+                tokio::spawn(session.map(move |()| drop((stay, open))));
             });
             switching(&accept, kind, deflate.map(|agreement| agreement.to_string()))
         }
@@ -212,9 +212,12 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<(TcpStream, BytesMut)> {
         }
     };
     let parts = upgraded
-        .downcast::<TokioIo<TcpStream>>()
+        .downcast::<TokioIo<Rewound>>()
         .expect("what was accepted is a TCP stream");
-    Some((parts.io.into_inner(), BytesMut::from(parts.read_buf)))
+    let (unread, stream) = parts.io.into_inner().into_parts();
+    let mut read_ahead = BytesMut::from(parts.read_buf);
+    read_ahead.extend_from_slice(&unread);
+    Some((stream, read_ahead))
 }
 
 fn switching(accept: &str, kind: ClientKind, extensions: Option<String>) -> Response {

@@ -209,6 +209,8 @@ impl Seats {
                 holder: Arc::clone(&holder),
             };
             self.tell(&newcomer, &session);
+            // Most users have one, and a vector begins with room for four.
+            sessions.reserve_exact(1);
             sessions.push(session);
             Seat {
                 seats: Arc::clone(self),
