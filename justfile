@@ -56,6 +56,12 @@ bench *arguments: (_need "rust" "python" "nats")
     cargo build --locked --release --package rivulet --bin rivulet
     cargo run --locked --release --package rivulet-tests --bin bench -- "$@"
 
+# Measure what a connect costs, a session that only waits, and (`--tokens`) the check of a token
+[group('measure it')]
+bench-connects *arguments: (_need "rust" "python" "nats")
+    cargo build --locked --release --package rivulet --bin rivulet
+    cargo run --locked --release --package rivulet-tests --bin connects -- "$@"
+
 # Measure what the SDKs take of a core, beside bare JSON
 [group('measure it')]
 bench-sdk: (_need "python" "node" "node24")

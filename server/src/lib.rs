@@ -202,8 +202,10 @@ pub async fn run_through(
     });
     let counted = |limit: usize| if config.dev { 0 } else { limit };
     let seats = Seats::new(config.sessions.heartbeat, Instant::now(), SystemTime::now());
-    // Until the drain: sessions that are told to leave hold nobody's seat.
-    let mut sharing = Box::pin(bus.share_seats(Arc::clone(&seats)));
+    // Until the drain: sessions that are told to leave hold nobody's seat. A task, as each session that begins wakes
+    // it: this one runs on a thread of its own, which the system would have to wake, too.
+    let mut sharing = JoinSet::new();
+    sharing.spawn(bus.share_seats(Arc::clone(&seats)));
     let door = Arc::new(Door {
         addresses: Addresses::new(AddressLimits {
             connections: counted(config.limits.connections_per_address),
@@ -268,13 +270,13 @@ pub async fn run_through(
                     Err(error) => break Err(error),
                 },
                 () = &mut refresh => unreachable!("keys are read for ever"),
-                () = &mut sharing => unreachable!("seats are shared for ever"),
                 () = &mut shutdown => break Ok(()),
             }
         }
     };
 
     info!("draining");
+    sharing.abort_all();
     drain.begin(config.drain.spread);
     drain.finished().await;
     bus.close(config.drain.grace).await;

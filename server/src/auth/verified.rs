@@ -200,7 +200,11 @@ mod tests {
 
         fn knows(&self, user: &str) -> bool {
             let found = self.find(&Digest::of(user), START, 0);
-            assert!(found.as_ref().is_none_or(|identity| identity.user.as_str() == user));
+            assert!(
+                found
+                    .as_ref()
+                    .is_none_or(|identity| identity.user.as_str() == user)
+            );
             found.is_some()
         }
 
@@ -247,7 +251,10 @@ mod tests {
         for number in 10..100 {
             verified.add_user(&format!("u{number}"));
             let (tokens, bytes) = verified.size();
-            assert!(tokens <= 10 && bytes <= 10 * one, "{tokens} tokens of {bytes} bytes");
+            assert!(
+                tokens <= 10 && bytes <= 10 * one,
+                "{tokens} tokens of {bytes} bytes"
+            );
         }
         assert!(verified.knows("u99"));
     }

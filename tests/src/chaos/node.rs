@@ -55,6 +55,11 @@ impl Program {
         }
         Ok(Self { path, plant })
     }
+
+    /// The router of this path.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, plant: None }
+    }
 }
 
 impl Node {

@@ -117,15 +117,24 @@ impl Process {
 
     /// The processor time that it has taken so far.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
+        let (user, kernel) = self.cpu_parts()?;
+        Ok(user + kernel)
+    }
+
+    /// The same, as its own part and the kernel's.
+    ///
+    /// # Errors
+    /// If it was not started.
+    pub fn cpu_parts(&self) -> anyhow::Result<(Duration, Duration)> {
         let child = self.child.as_ref().context("it was not started")?;
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
         // proc(5): the name may hold spaces, so count from behind it; utime and stime are fields 14 and 15.
         let behind = stat.rsplit(')').next().unwrap_or_default();
         let fields: Vec<&str> = behind.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        Ok(Duration::from_secs_f64(
-            ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
-        ))
+        let time = |ticks: u64| {
+            Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        };
+        Ok((time(fields[11].parse()?), time(fields[12].parse()?)))
     }
 
     /// The memory that it holds, in bytes.

@@ -68,7 +68,11 @@ async fn a_token_that_differs_in_one_byte_is_not_known() {
 async fn bad_tokens_are_not_kept() {
     let auth = auth(&config(), false);
     assert_eq!(outcome(check(&auth, &hs256(&good())).await), "is u1");
-    for bad in [hs256(&json!({})), claiming(json!({"exp": NOW})), "a.b.c".to_owned()] {
+    for bad in [
+        hs256(&json!({})),
+        claiming(json!({"exp": NOW})),
+        "a.b.c".to_owned(),
+    ] {
         assert!(check(&auth, &bad).await.is_err());
     }
     assert_eq!(auth.verified.metrics().tokens.known.get(), 1);
