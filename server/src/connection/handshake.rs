@@ -268,8 +268,6 @@ impl Door {
             );
         }
         patterns.truncate(self.node.limits.max_patterns);
-        // A vector begins with room for four, and what most sessions begin with they keep.
-        patterns.shrink_to_fit();
         patterns
     }
 }
