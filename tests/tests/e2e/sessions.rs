@@ -202,6 +202,21 @@ async fn an_expired_token_ends_the_session() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_known_ends_when_it_ends() {
+    let (_nats, router, _publish) = parts().await;
+    let connect = Connect::plain(router.address, &token_lasting("ada", Duration::from_secs(5)));
+    let mut sessions = [connect.ready().await, connect.ready().await];
+    assert_eq!(router.metric("rivulet_token_cache_hits_total").await, 1.0);
+    assert_eq!(router.metric("rivulet_token_cache_entries").await, 1.0);
+    for session in &mut sessions {
+        session.expect("token_expiring").await;
+        assert_eq!(session.closed().await.0, 4401);
+    }
+    let refused = connect.attempt().await.err().expect("it has ended");
+    assert_eq!(refused.status, 401);
+}
+
+#[tokio::test]
 async fn a_refreshed_token_outlives_the_old() {
     let (_nats, router, _publish) = parts().await;
     let mut client = Connect::plain(router.address, &token_lasting("ada", Duration::from_secs(5)))
