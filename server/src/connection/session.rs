@@ -768,16 +768,3 @@ fn token_times(identity: &Identity) -> Option<TokenTimes> {
         expires_in_ms: SafeInteger::new(left.as_millis() as u64)?,
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What each session holds here for as long as it lasts: whoever adds to it sees how much it was.
-    #[test]
-    fn a_session_is_small() {
-        assert!(size_of::<Session>() <= 288, "{} bytes", size_of::<Session>());
-        assert!(size_of::<Admitted>() <= 192, "{} bytes", size_of::<Admitted>());
-        assert!(size_of::<Rates>() <= 32, "{} bytes", size_of::<Rates>());
-    }
-}

@@ -139,10 +139,13 @@ impl AsyncWrite for Rewound {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
         task::yield_now,
+        time::timeout,
     };
 
     use super::*;
@@ -166,7 +169,8 @@ mod tests {
             client.flush().await.unwrap();
             yield_now().await;
         }
-        reading.await.unwrap().unwrap()
+        let read = timeout(Duration::from_secs(20), reading).await;
+        read.expect("all of it was said").unwrap().unwrap()
     }
 
     #[tokio::test]

@@ -121,7 +121,11 @@ async fn of_router(router: &std::path::Path, arguments: &Arguments) -> anyhow::R
     });
     let strangers = all(half).await?;
     sleep(SETTLE).await;
-    let per_half = (node.process().memory()? - idle) / arguments.half.max(1) as u64;
+    let per_half = node.process().memory()?.saturating_sub(idle) / arguments.half.max(1) as u64;
+    let per_half = match arguments.half {
+        0 => "-".to_owned(),
+        _ => per_half.to_string(),
+    };
     for stranger in strangers {
         stranger.reset()?;
     }

@@ -31,9 +31,9 @@ const FEWER: u64 = 50;
 const ENDURED: Duration = Duration::from_secs(10);
 /// After which time one is endured for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How much memory all of them may cost, in bytes: 4,096 places for half handshakes by default, of 25 KB in an
-/// unoptimized build (hyper begins with two buffers of 8 KB each), and the rest.
-const COST: u64 = 120_000_000;
+/// How much memory all of them may cost, in bytes: 4,096 places for half handshakes by default, of less than 2 KB, and
+/// the rest, in an unoptimized build too.
+const COST: u64 = 50_000_000;
 
 /// A kind of stranger: comes with a number and a door, and returns once it is out.
 type Kind = (&'static str, u64, Visit);
