@@ -264,9 +264,9 @@ impl Router {
         self.dispatched.store(seq, Ordering::Release);
     }
 
-    /// How far the stream has been dispatched.
-    pub fn position(&self) -> Position {
-        self.reached(&self.shards[0]).position.clone()
+    /// How far the stream has been dispatched to a user: a shard that an event concerns may have it before the others.
+    pub fn position(&self, user: &UserId) -> Position {
+        self.lock(user).position.clone()
     }
 
     /// Who is here, in numbers. Walks over all sessions: for a scrape, not for an event.

@@ -68,7 +68,7 @@ pub(super) async fn locate(
     position: ResumePosition,
 ) -> Result<Resume, ErrorBody> {
     let ResumePosition { stream, seq } = position;
-    let here = node.router.position();
+    let here = node.router.position(user);
     let resumes = &node.metrics.history.resumes;
     let mut head = 0;
     if here.epoch.as_deref() == Some(&*stream) && here.seq < Some(seq) {

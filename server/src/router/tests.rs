@@ -208,7 +208,7 @@ fn a_gap_reaches_everyone_in_order_and_moves_the_position() {
     router.dispatch(&event("blob.created", &["ada"], 3));
     assert_eq!(received(&session), ["@4", "null gap", "3 blob.created"]);
     assert_eq!(
-        router.position(),
+        router.position(&UserId::parse("ada").unwrap()),
         Position {
             epoch: Some("S@2".into()),
             seq: Some(3),
@@ -284,4 +284,39 @@ fn a_shards_own_sequence_tells_which_patterns_an_event_met() {
         let (_, met) = in_force.iter().rfind(|(after, _)| *after < seq).unwrap();
         assert_eq!(came.contains(&seq), met == family, "{seq}");
     }
+}
+
+#[test]
+fn a_position_that_was_told_is_never_from_the_future() {
+    const EVENTS: u64 = 100_000;
+    let router = router();
+    let users: Vec<_> = (0..16)
+        .map(|number| UserId::parse(&format!("u{number}")).unwrap())
+        .collect();
+    std::thread::scope(|scope| {
+        let dispatching = scope.spawn(|| {
+            for seq in 1..=EVENTS {
+                router.dispatch(&event("a.b", &[&format!("u{}", seq % 16)], seq));
+            }
+        });
+        for user in users.iter().cycle() {
+            if dispatching.is_finished() {
+                break;
+            }
+            let position = router.position(user);
+            let asked = Asked {
+                epoch: position.epoch.unwrap(),
+                seq: position.seq.unwrap(),
+                head: 0,
+            };
+            let outbox = outbox(ROOM, &Tape::default());
+            let mut accepted = false;
+            let first = |position: &Position, told| {
+                accepted = told;
+                mark(position)
+            };
+            router.replay(user.clone(), interest(&["*"]), outbox, asked, first);
+            assert!(accepted);
+        }
+    });
 }
