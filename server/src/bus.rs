@@ -1,18 +1,22 @@
 //! NATS: events in, commands out. The only room that knows `async_nats`.
 //!
 //! The way in: [`connect`] makes a connection, [`stream`] makes sure of the stream and [`managed`] of whose
-//! settings it has, [`feed`] brings its messages in order, [`source`] reads what each says, and the [`Sink`] takes
+//! settings it has, [`feed`] brings its messages in order (of all users, or
+//! [`by_user`] as the [`index`] says), [`delivery`] and [`source`] read what each says, and the [`Sink`] takes
 //! it. [`continuity`] is the account of what is missing, [`past`] reads it back, [`segments`] does so for sessions
 //! that resume, [`rejected`] takes what breaks a rule. The way out: [`commands`] asks backends, with [`memory`] of
 //! what was asked, and [`seats`] asks other nodes. Around them: [`local_server`] where NATS is ours to start, [`permissions`] for whoever configures
 //! NATS, [`publish`] for the command line.
 
 mod arrived;
+mod by_user;
 mod commands;
 mod connect;
 mod continuity;
+mod delivery;
 mod feed;
 mod filter;
+mod index;
 pub mod local_server;
 mod managed;
 mod memory;
@@ -26,6 +30,7 @@ pub mod source;
 mod stream;
 
 use std::{
+    future::pending,
     path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -35,14 +40,17 @@ use futures_util::future::{BoxFuture, join_all};
 use rivulet_protocol::message::Gap;
 use tokio::{
     sync::{oneshot, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 use tracing::{info, warn};
 
 use self::{
+    by_user::ByUser,
     commands::{Asker, Line},
     connect::{Echo, Endpoint, Link, NODES, Purpose},
-    feed::Feed,
+    delivery::Delivery,
+    feed::{Durables, Feed},
+    index::Indexer,
     local_server::LocalServer,
     memory::Memory,
     past::Past,
@@ -58,7 +66,7 @@ pub use self::{
 };
 use crate::{
     command::Backend,
-    config::Config,
+    config::{self, Config},
     event::Event,
     history::Archive,
     limits::seats::Seats,
@@ -406,6 +414,8 @@ impl Parts {
         })));
         let (outlet, publish_rejected) = Outlet::new(requests);
         let name = config.stream.name.clone();
+        let presence = Arc::clone(&self.keeping.presence);
+        let mut indexer = None;
         let stream = match stream {
             Some(stream) => {
                 let link = Link::connect(&self.endpoint, Purpose::Past, None).await?;
@@ -419,28 +429,56 @@ impl Parts {
                     Arc::clone(&self.metrics),
                     config.history.replays,
                 ));
-                Some((stream, past))
+                let mut by_user = None;
+                if let config::Feed::ByUser(shape) = config.stream.feed {
+                    indexer = Some(Indexer {
+                        link: Link::connect(&self.endpoint, Purpose::Index, None).await?,
+                        stream: stream.clone(),
+                        past: past.clone(),
+                        user: shape.user,
+                        metrics: Arc::clone(&self.metrics),
+                    });
+                    let (name, prefix) = (stream.name.clone(), config.stream.republish_prefix.clone());
+                    let metrics = Arc::clone(&self.metrics);
+                    by_user = Some(ByUser::new(name, prefix, shape, presence, metrics));
+                }
+                Some(Durables {
+                    stream,
+                    past,
+                    by_user,
+                })
             }
             None => None,
         };
-        let parts = feed::Parts {
-            link,
-            sources: self.sources,
+        let delivery = Delivery {
+            sources: Arc::clone(&self.sources),
             check: self.check,
             sink: self.sink,
             metrics: self.metrics,
             outlet,
             state: self.state,
         };
-        let (feed, messages) = Feed::open(parts, &name, stream).await?;
+        let (feed, messages) = Feed::open(link, Box::new(delivery), &self.sources, &name, stream).await?;
         let line = self.line;
         Ok(async move {
             let watched = join_all(echoes.into_iter().map(Echo::watch));
             // The outlet goes with the feed, and then the other has nothing left to do.
             let at_work = async { tokio::join!(feed.run(messages), publish_rejected) };
+            // A task of its own: it reads the whole stream, and the feed must not wait for it.
+            let mut index = JoinSet::new();
+            if let Some(indexer) = indexer {
+                index.spawn(indexer.keep());
+            }
+            let indexed = async {
+                if let Some(Ok(Err(fault))) = index.join_next().await {
+                    warn!(%fault, "this node can't index the stream for others");
+                }
+                pending::<()>().await
+            };
             tokio::select! {
                 _ = at_work => {}
                 _ = watched => {}
+                () = indexed => {}
             }
             // Kept until here: commands wait for it.
             drop(line);

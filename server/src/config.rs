@@ -168,6 +168,34 @@ pub struct Stream {
     pub take_over: bool,
     /// Before which prefix the stream's republished events come, `rivulet.live` by default.
     pub republish_prefix: String,
+    /// What a node takes of the stream.
+    pub feed: Feed,
+}
+
+/// What a node takes of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// All of it.
+    Whole,
+    /// The events of users that are here. All durable sources have the same shape.
+    ByUser(Shape),
+}
+
+/// The shape of subjects that name their user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// How many tokens they have.
+    pub tokens: usize,
+    /// Which of them is the user, counted from 0.
+    pub user: usize,
+}
+
+/// What of a feed can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FeedKind {
+    Whole,
+    ByUser,
 }
 
 /// From which subjects events come, what they are and for whom.

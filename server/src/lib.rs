@@ -5,6 +5,7 @@
 //! - [`bus`]: NATS. Messages become [`event`]s, checked once; commands become requests.
 //! - [`router`]: who is here and what they want. `dispatch` finds the sessions and encodes at the first match;
 //!   the recent past stays with it, in [`history`].
+//!   [`presence`] knows whose events a node takes.
 //! - [`outbox`]: one session's bounded queue of [`encoded`] events, and the way out of it.
 //! - [`flush`]: one task per shard of the router, which writes what was put into outboxes to the sockets.
 //! - [`connection`]: one loop per socket, for all that is not a live event; what is read goes through the
@@ -28,6 +29,7 @@ pub mod identity;
 pub mod limits;
 pub mod metrics;
 pub mod outbox;
+pub mod presence;
 pub mod router;
 pub mod shutdown;
 pub mod websocket;
@@ -59,7 +61,7 @@ use crate::{
         Bus,
         source::{Rejection, Rule},
     },
-    config::Config,
+    config::{Config, Feed},
     connection::{Node, handshake::Door},
     http::Pages,
     limits::{
@@ -67,6 +69,7 @@ use crate::{
         seats::Seats,
     },
     metrics::Metrics,
+    presence::Presence,
     router::{Keeping, Router},
 };
 
@@ -153,6 +156,7 @@ pub async fn run_through(
     let keeping = Keeping {
         bytes: config.history.max_bytes,
         ephemeral: Arc::new(ephemeral.map(|event| event.event_type.to_string()).collect()),
+        presence: Arc::new(Presence::new(matches!(config.stream.feed, Feed::ByUser(_)))),
     };
     // As many as there are threads to write side by side.
     let workers = NonZero::new(Handle::current().metrics().num_workers()).unwrap_or(NonZero::<usize>::MIN);

@@ -212,6 +212,14 @@ pub struct Nats {
     pub slow_consumer: Counter,
     /// Events read back from the stream because they did not come by themselves.
     pub repaired: Counter,
+    /// With a feed by user: users whose events come.
+    pub feed_users: Gauge,
+    /// Those of them who have no session.
+    pub feed_lingering: Gauge,
+    /// 1 while this node indexes the stream for all.
+    pub feed_indexing: Gauge,
+    /// Sequences of which the index told whose they are.
+    pub feed_indexed: Counter,
     /// Ranges of the stream that sessions were told are gone, by reason.
     pub gaps: Labelled,
     /// The last sequence dispatched.
@@ -440,6 +448,13 @@ impl Metrics {
             repaired: build.counter(
                 "feed_repaired",
                 "Events read back from the stream because they did not come by themselves",
+            ),
+            feed_users: build.gauge("feed_users", "With a feed by user: users whose events come"),
+            feed_lingering: build.gauge("feed_lingering", "Those of them who have no session now"),
+            feed_indexing: build.gauge("feed_indexing", "1 while this node indexes the stream for all"),
+            feed_indexed: build.counter(
+                "feed_indexed",
+                "Sequences of which the index told whose they are",
             ),
             gaps: build.labelled(
                 "gaps",

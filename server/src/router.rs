@@ -55,6 +55,7 @@ use crate::{
     event::{Audience, Event},
     history::Span,
     outbox::Outbox,
+    presence::{Here, Presence},
 };
 
 /// Everyone who is here, and how far the stream has been dispatched.
@@ -76,6 +77,8 @@ pub struct Keeping {
     pub bytes: usize,
     /// The types whose events live only in the moment: never kept, never replayed.
     pub ephemeral: Arc<HashSet<String>>,
+    /// Of whom: sessions enter their users.
+    pub presence: Arc<Presence>,
 }
 
 /// How far the stream has been dispatched.
@@ -153,9 +156,10 @@ impl Router {
         outbox: Arc<Outbox>,
         first: impl FnOnce(&Position) -> Encoded,
     ) -> Registration {
+        let here = self.keeping.presence.enter(&user);
         let mut state = self.lock(&user);
         outbox.push_in_order(first(&state.position));
-        Registration::join(self, &mut state, user, interest, outbox, 0)
+        Registration::join(self, &mut state, user, interest, outbox, 0, here)
     }
 
     /// Begins a replay from an asked position instead: `first` makes the session's first frame and is told
@@ -168,18 +172,21 @@ impl Router {
         asked: Asked,
         first: impl FnOnce(&Position, bool) -> Encoded,
     ) -> Replay {
-        let state = self.lock(&user);
-        let accepted = state.accepts(&asked);
+        let replay = Replay::begin(Arc::clone(self), user, interest, Arc::clone(&outbox), asked.clone());
+        let state = self.lock(&replay.user);
+        let accepted = state.accepts(&asked, &replay.here);
         outbox.push_in_order(first(&state.position, accepted));
         drop(state);
-        Replay::begin(Arc::clone(self), user, interest, outbox, asked)
+        replay
     }
 
-    /// Whether the past in memory reaches back to this position, so that the user's replay from it needs no other.
+    /// Whether the past in memory reaches back to this position for this user, so that a replay from it needs no
+    /// other.
     pub fn remembers(&self, user: &UserId, epoch: &str, seq: u64) -> bool {
+        let since = self.keeping.presence.since(user);
         let state = self.lock(user);
         let same = state.position.epoch.as_deref() == Some(epoch);
-        !same || state.position.seq <= Some(seq) || state.past.covers(seq)
+        !same || state.position.seq <= Some(seq) || (seq >= since && state.past.covers(seq))
     }
 
     /// Puts the event into the outbox of every session that it concerns. Returns the number of copies.
@@ -351,6 +358,7 @@ pub struct Registration {
     user: UserId,
     member: MemberId,
     outbox: Arc<Outbox>,
+    _here: Here,
 }
 
 impl Registration {
@@ -362,6 +370,7 @@ impl Registration {
         interest: Interest,
         outbox: Arc<Outbox>,
         after: u64,
+        here: Here,
     ) -> Self {
         let member = state
             .index
@@ -371,6 +380,7 @@ impl Registration {
             user,
             member,
             outbox,
+            _here: here,
         }
     }
 

@@ -65,6 +65,8 @@ pub(super) enum Purpose {
     Requests,
     /// The stream read back.
     Past,
+    /// The whole stream, read to index it for all nodes.
+    Index,
 }
 
 /// Where NATS is and who we are there.
@@ -212,6 +214,7 @@ impl Link {
                 Purpose::Feed => "rivulet feed",
                 Purpose::Requests => "rivulet requests",
                 Purpose::Past => "rivulet past",
+                Purpose::Index => "rivulet index",
             })
             .event_callback(move |event| {
                 heard.hear(purpose, &event, metrics.as_deref());

@@ -124,18 +124,22 @@ impl Continuity {
             return Arrival::Past;
         }
         if seq > self.last + 1 && self.holes == Holes::Missed {
-            // What is missing was dropped on its way: nothing vouches for the node until it is read.
-            self.verified = false;
-            let head = self.behind.map_or(seq, |behind| behind.head.max(seq));
-            self.behind = Some(Behind {
-                head,
-                since: now,
-                lost: true,
-            });
+            self.missing(seq, now);
             return Arrival::Early;
         }
         self.reached(seq, now);
         Arrival::Next
+    }
+
+    /// Notes that something up to `seq` was dropped on its way: nothing vouches for the node until it is read.
+    pub(super) fn missing(&mut self, seq: u64, now: Instant) {
+        self.verified = false;
+        let head = self.behind.map_or(seq, |behind| behind.head.max(seq));
+        self.behind = Some(Behind {
+            head,
+            since: now,
+            lost: true,
+        });
     }
 
     /// Notes that everything up to `seq` has been dispatched, or was never for anybody.

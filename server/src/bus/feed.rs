@@ -1,5 +1,7 @@
 //! The feed: one task that brings every event, in the stream's order, to the sink.
 //!
+//! It brings the whole stream, or, [`by_user`](super::by_user), what concerns users that are here.
+//!
 //! What wakes it: a message; something heard of the connection; the leader's answer to a head check; a part of
 //! the stream that was read back; its own ticks. It never waits for anything else, so that the client library's
 //! buffer is empty whenever possible.
@@ -15,11 +17,13 @@
 
 use std::{
     collections::VecDeque,
+    future::pending,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use async_nats::jetstream::consumer::{DeliverPolicy, push::OrderedConfig};
+use bytes::Bytes;
 use futures_util::{
     StreamExt,
     future::{BoxFuture, OptionFuture},
@@ -28,24 +32,23 @@ use futures_util::{
 use rivulet_protocol::{
     message::{Gap, GapReason},
     scalar::{SafeInteger, Timestamp},
+    subject::EVERYONE_TOKEN,
 };
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
-};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::{
-    BusError, FeedState, Sink, StreamState,
+    BusError, FeedState, StreamState,
     arrived::{Arrived, Headers, Place},
+    by_user::ByUser,
     connect::Link,
     continuity::{Arrival, Cause, Continuity, Holes, Missed},
+    index::{self, Digest},
     past::{Chunk, Past, PastFault},
-    rejected::Outlet,
-    source::{Check, Reading, Rejection, Sources},
+    source::Sources,
     stream::{Head, HeadFault, Live, Stream, head},
 };
-use crate::metrics::Metrics;
+use crate::presence::mark;
 
 /// How often the leader is asked for the head.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -63,15 +66,42 @@ const HELD: usize = 8_192;
 /// About how many bytes they may take.
 const HELD_BYTES: usize = 16 << 20;
 
+/// Whom a feed brings its messages to.
+pub(super) trait Taker: Send {
+    /// Where the stream stands before the first message, and whether it keeps what resuming exactly needs.
+    fn open(&mut self, epoch: &str, head: u64, exact: bool);
+    /// A message, in its turn.
+    fn take(&mut self, arrived: &Arrived, epoch: Option<&str>, received_at: Instant);
+    /// The stream went on to `seq` with nothing to take.
+    fn passed(&mut self, seq: u64);
+    /// The oldest sequence that the stream still keeps.
+    fn keeps_from(&mut self, seq: u64);
+    /// A range of the stream is gone, for this reason.
+    fn gap(&mut self, gap: Gap, label: &'static str);
+    /// What it took last had been read back.
+    fn repaired(&mut self);
+    /// How the feed stands, and up to where it has brought the stream.
+    fn tell(&mut self, state: FeedState, dispatched: Option<u64>);
+    /// When it wants to act by itself.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+    /// It may act by itself.
+    fn flush(&mut self, _now: Instant) {}
+}
+
+/// What a subscription of a feed brings.
+pub(super) enum Came {
+    /// A message of a source.
+    Event(Arrived),
+    /// Whose the next events are.
+    Digest(Bytes),
+}
+
 /// What the feed is made of.
 pub(super) struct Feed {
     link: Link,
-    sources: Arc<Sources>,
-    check: Arc<Check>,
-    sink: Arc<dyn Sink>,
-    metrics: Arc<Metrics>,
-    outlet: Outlet,
-    state: watch::Sender<FeedState>,
+    taker: Box<dyn Taker>,
     durable: Option<Durable>,
     /// How many times the connection had been established when the feed last looked.
     connects: u64,
@@ -83,6 +113,8 @@ struct Durable {
     stream: Stream,
     past: Past,
     continuity: Continuity,
+    /// Where the feed is by user.
+    by_user: Option<ByUser>,
     held: Held,
     /// When the stream may be read back again after that failed.
     next_read: Instant,
@@ -121,38 +153,28 @@ impl Held {
 }
 
 /// The messages of all subscriptions.
-pub(super) type Messages = SelectAll<BoxStream<'static, Arrived>>;
+pub(super) type Messages = SelectAll<BoxStream<'static, Came>>;
 
-/// What a feed is made from.
-pub(super) struct Parts {
-    pub(super) link: Link,
-    pub(super) sources: Arc<Sources>,
-    pub(super) check: Arc<Check>,
-    pub(super) sink: Arc<dyn Sink>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) outlet: Outlet,
-    pub(super) state: watch::Sender<FeedState>,
+/// The stream that a feed brings.
+pub(super) struct Durables {
+    pub(super) stream: Stream,
+    pub(super) past: Past,
+    /// Where it is brought by user.
+    pub(super) by_user: Option<ByUser>,
 }
 
 impl Feed {
-    /// Subscribes, learns where the stream (of the configured `name`) stands, and opens the sink there.
+    /// Subscribes, learns where the stream (of the configured `name`) stands, and opens the taker there.
     ///
     /// # Errors
     /// If NATS does not permit it. What may pass (no leader, a slow answer) is waited for.
     pub(super) async fn open(
-        parts: Parts,
+        link: Link,
+        taker: Box<dyn Taker>,
+        sources: &Sources,
         name: &str,
-        stream: Option<(Stream, Past)>,
+        stream: Option<Durables>,
     ) -> Result<(Self, Messages), BusError> {
-        let Parts {
-            link,
-            sources,
-            check,
-            sink,
-            metrics,
-            outlet,
-            state,
-        } = parts;
         let connects = link.connects();
         let mut messages = SelectAll::new();
         // With no stream, what should be durable comes by core NATS too.
@@ -161,60 +183,107 @@ impl Feed {
             None => [sources.subjects(true), sources.subjects(false)].concat(),
         };
         for subject in core {
-            messages.push(subscribe(&link, subject).await?.map(Arrived::core).boxed());
+            let live = subscribe(&link, subject).await?;
+            messages.push(live.map(Arrived::core).map(Came::Event).boxed());
         }
-        let durable = match stream {
-            Some((stream, past)) => {
-                if let Live::Republished { subject } = &stream.live {
-                    let name = stream.name.clone();
-                    let live = subscribe(&link, subject).await?;
-                    messages.push(live.map(move |message| Arrived::stored(&name, message)).boxed());
-                }
-                // Asked after the subscription, on the same connection: what is stored later comes live.
-                let at = first_head(&link, &stream.name).await?;
-                let holes = match &stream.live {
-                    Live::Republished { .. } => Holes::Missed,
-                    Live::Consumed => {
-                        messages.push(consume(&link, &stream.name, at.last + 1).await?);
-                        Holes::Deleted
-                    }
-                };
-                sink.open(&at.epoch, at.last, stream.exact);
-                sink.keeps_from(at.first);
-                info!(stream = %at.epoch, seq = at.last, "the feed is open");
-                Some(Durable {
-                    continuity: Continuity::begin(&at, holes),
-                    stream,
-                    past,
-                    held: Held::default(),
-                    next_read: Instant::now(),
-                    oldest: at.first,
-                    head: at.last,
-                    answered: true,
-                })
+        let Some(stream) = stream else {
+            // The server answers in order, so whatever it refuses of the subscriptions stands before this
+            // answer, which is "nobody" or "no such stream".
+            let _ = link.permitted(head(&link.jetstream, name)).await?;
+            info!("the feed is open, without a stream");
+            return Ok((Self::new(link, taker, None, connects), messages));
+        };
+        Self::durable(link, taker, stream, connects, messages).await
+    }
+
+    /// A feed of the whole stream and nothing else.
+    ///
+    /// # Errors
+    /// As [`Feed::open`].
+    pub(super) async fn whole(
+        link: Link,
+        taker: Box<dyn Taker>,
+        stream: Stream,
+        past: Past,
+    ) -> Result<(Self, Messages), BusError> {
+        let connects = link.connects();
+        let stream = Durables {
+            stream,
+            past,
+            by_user: None,
+        };
+        Self::durable(link, taker, stream, connects, SelectAll::new()).await
+    }
+
+    async fn durable(
+        link: Link,
+        mut taker: Box<dyn Taker>,
+        stream: Durables,
+        connects: u64,
+        mut messages: Messages,
+    ) -> Result<(Self, Messages), BusError> {
+        let Durables {
+            stream,
+            past,
+            mut by_user,
+        } = stream;
+        match (&stream.live, &by_user) {
+            (Live::Republished { .. }, Some(by_user)) => {
+                let digests = subscribe(&link, &index::subject(&stream.name)).await?;
+                messages.push(digests.map(|message| Came::Digest(message.payload)).boxed());
+                let everyone = subscribe(&link, &by_user.subject(EVERYONE_TOKEN)).await?;
+                messages.push(by_user.stored(everyone).boxed());
             }
-            None => {
-                // The server answers in order, so whatever it refuses of the subscriptions stands before this
-                // answer, which is "nobody" or "no such stream".
-                let _ = link.permitted(head(&link.jetstream, name)).await?;
-                info!("the feed is open, without a stream");
-                None
+            (Live::Republished { subject }, None) => {
+                let name = stream.name.clone();
+                let live = subscribe(&link, subject).await?;
+                messages.push(
+                    live.map(move |message| Came::Event(Arrived::stored(&name, message)))
+                        .boxed(),
+                );
+            }
+            (Live::Consumed, _) => {}
+        }
+        // Asked after the subscription, on the same connection: what is stored later comes live.
+        let at = first_head(&link, &stream.name).await?;
+        let holes = match &stream.live {
+            Live::Republished { .. } => Holes::Missed,
+            Live::Consumed => {
+                messages.push(consume(&link, &stream.name, at.last + 1).await?);
+                Holes::Deleted
             }
         };
-        let feed = Self {
+        let mut open = || taker.open(&at.epoch, at.last, stream.exact);
+        match &mut by_user {
+            Some(by_user) => by_user.begin(at.last, open),
+            None => open(),
+        }
+        taker.keeps_from(at.first);
+        info!(stream = %at.epoch, seq = at.last, "the feed is open");
+        let durable = Durable {
+            continuity: Continuity::begin(&at, holes),
+            stream,
+            past,
+            by_user,
+            held: Held::default(),
+            next_read: Instant::now(),
+            oldest: at.first,
+            head: at.last,
+            answered: true,
+        };
+        Ok((Self::new(link, taker, Some(durable), connects), messages))
+    }
+
+    fn new(link: Link, taker: Box<dyn Taker>, durable: Option<Durable>, connects: u64) -> Self {
+        let mut feed = Self {
             link,
-            sources,
-            check,
-            sink,
-            metrics,
-            outlet,
-            state,
+            taker,
             durable,
             connects,
             next_check: Instant::now() + CHECK_INTERVAL,
         };
         feed.tell();
-        Ok((feed, messages))
+        feed
     }
 
     /// Runs until the connection is closed for good or the future is dropped.
@@ -225,15 +294,24 @@ impl Feed {
         let mut check: Option<HeadCheck> = None;
         let mut read: Option<Read> = None;
         let signals = Arc::clone(&self.link.signals);
+        let presence = self.by_user().map(|by_user| Arc::clone(by_user.presence()));
+        let came = async || match &presence {
+            Some(presence) => presence.came.notified().await,
+            None => pending().await,
+        };
         loop {
+            let due = self.due().map_or_else(far, tokio::time::Instant::from_std);
             tokio::select! {
                 chunk = messages.next() => {
                     let Some(chunk) = chunk else { break };
-                    for arrived in chunk {
-                        self.take(arrived);
+                    for came in chunk {
+                        self.take(came);
                     }
+                    self.go_on(Instant::now());
                 }
                 () = signals.changed.notified() => {}
+                () = came() => {}
+                () = sleep_until(due) => {}
                 Some(answer) = OptionFuture::from(check.as_mut()) => {
                     check = None;
                     self.answered(answer).await;
@@ -251,14 +329,16 @@ impl Feed {
             let now = Instant::now();
             if let Some(durable) = &mut self.durable {
                 durable.continuity.tick(now);
+                if let Some(by_user) = &mut durable.by_user {
+                    by_user.follow(&self.link.client, messages.get_mut(), now);
+                }
                 if read.is_none() && now >= durable.next_read {
-                    let held = durable.held.messages.front().and_then(Arrived::seq);
-                    read = durable.continuity.wanted(now).map(|(after, to)| {
-                        let to = held.map_or(to, |held| to.min(held - 1));
-                        read_back(durable, after, to)
-                    });
+                    read = durable
+                        .wanted(now)
+                        .map(|(after, to)| read_back(durable, after, to));
                 }
             }
+            self.taker.flush(now);
             if let Some(durable) = &mut self.durable
                 && check.is_none()
                 && now >= self.next_check
@@ -292,13 +372,23 @@ impl Feed {
         interrupted
     }
 
-    /// Takes a live message: to the sink, or aside until its turn.
-    fn take(&mut self, arrived: Arrived) {
+    /// Takes what came live: to the taker, or aside until its turn.
+    fn take(&mut self, came: Came) {
         let now = Instant::now();
+        let arrived = match came {
+            Came::Event(arrived) => arrived,
+            Came::Digest(digest) => return self.learn(digest, now),
+        };
         let Some(seq) = arrived.seq() else {
             return self.dispatch(&arrived, now);
         };
         let Some(durable) = &mut self.durable else { return };
+        if let Some(by_user) = &mut durable.by_user {
+            if seq > durable.continuity.last() {
+                by_user.wait(seq, arrived);
+            }
+            return;
+        }
         match durable.continuity.message(seq, now) {
             Arrival::Next => {
                 self.dispatch(&arrived, now);
@@ -308,6 +398,40 @@ impl Feed {
             // Late, or of a stream made anew: the head's epoch says which.
             Arrival::Past => self.next_check = self.next_check.min(now + CHECK_SOON),
         }
+    }
+
+    /// Takes a part of the stream's index.
+    fn learn(&mut self, digest: Bytes, now: Instant) {
+        let Some(durable) = &mut self.durable else { return };
+        let Some(by_user) = &mut durable.by_user else { return };
+        let Some(digest) = Digest::read(digest) else {
+            debug!("a part of the index can't be read");
+            return;
+        };
+        if digest.epoch == mark(durable.continuity.epoch()) {
+            by_user.learn(digest, &mut durable.continuity, now);
+        } else {
+            self.next_check = self.next_check.min(now + CHECK_SOON);
+        }
+    }
+
+    /// Dispatches what the index and the messages of users allow.
+    fn go_on(&mut self, now: Instant) {
+        if let Some(durable) = &mut self.durable
+            && let Some(by_user) = &mut durable.by_user
+        {
+            by_user.go_on(&mut durable.continuity, &mut *self.taker, now);
+        }
+    }
+
+    fn by_user(&self) -> Option<&ByUser> {
+        self.durable.as_ref()?.by_user.as_ref()
+    }
+
+    /// When something is to be done that nothing else wakes the feed for.
+    fn due(&self) -> Option<Instant> {
+        let late = self.by_user().and_then(ByUser::due);
+        self.taker.due().into_iter().chain(late).min()
     }
 
     /// Takes what was held and is next now.
@@ -347,27 +471,38 @@ impl Feed {
                 self.lost(after, to, now);
             }
             let Some(durable) = &mut self.durable else { return };
-            if seq > durable.continuity.last() {
+            if seq <= durable.continuity.last() {
+                continue;
+            }
+            if let Some(by_user) = &durable.by_user {
+                by_user.repair(message, seq, &mut durable.continuity, &mut *self.taker, now);
+            } else {
                 durable.continuity.reached(seq, now);
                 self.dispatch(message, now);
-                self.metrics.nats.repaired.inc();
+                self.taker.repaired();
             }
         }
         for (after, to) in lost {
             self.lost(after, to, now);
         }
         if let Some(durable) = &mut self.durable {
-            if chunk.up_to > durable.continuity.last() {
-                durable.continuity.reached(chunk.up_to, now);
-                self.sink.advance(chunk.up_to);
+            let up_to = chunk.up_to;
+            match &durable.by_user {
+                _ if up_to <= durable.continuity.last() => {}
+                Some(by_user) => by_user.repaired(up_to, &mut durable.continuity, &mut *self.taker, now),
+                None => {
+                    durable.continuity.reached(up_to, now);
+                    self.taker.passed(up_to);
+                }
             }
-            info!(
+            debug!(
                 from_seq = from,
                 to_seq = durable.continuity.last(),
                 "read back what was missed"
             );
         }
         self.take_held(now);
+        self.go_on(now);
     }
 
     /// Declares a range that the stream had removed before it was read back, as far as it is missing.
@@ -384,45 +519,9 @@ impl Feed {
         }
     }
 
-    /// Hands a message's event to the sink, or says why not.
     fn dispatch(&mut self, arrived: &Arrived, received_at: Instant) {
-        let seq = arrived.seq();
-        match arrived.read(&self.sources, &*self.check) {
-            Ok(Reading::Event(content)) => {
-                if let Some(warning) = &content.warning {
-                    self.metrics.events.warned.inc();
-                    debug!(subject = arrived.subject, rule = %warning.rule, "passed an event: {}", warning.message);
-                }
-                let event = arrived.event(content, received_at);
-                let copies = self.sink.dispatch(&event);
-                let counted = self.metrics.events.of(event.event_type.as_str());
-                counted.routed.inc();
-                counted.delivered.inc_by(copies as u64);
-                self.metrics
-                    .events
-                    .routing
-                    .observe(received_at.elapsed().as_secs_f64());
-            }
-            Ok(Reading::NoAudience) => {
-                self.metrics.events.without_audience.inc();
-                if let Some(seq) = seq {
-                    self.sink.advance(seq);
-                }
-            }
-            Err(rejection) => {
-                self.reject(arrived, seq, &rejection);
-                if let Some(seq) = seq {
-                    self.sink.advance(seq);
-                }
-            }
-        }
-    }
-
-    fn reject(&mut self, arrived: &Arrived, seq: Option<u64>, rejection: &Rejection) {
-        self.metrics.events.rejected.of(rejection.rule.label()).inc();
         let epoch = self.durable.as_ref().map(|durable| durable.continuity.epoch());
-        self.outlet
-            .put(&arrived.subject, &arrived.payload, epoch.zip(seq), rejection);
+        self.taker.take(arrived, epoch, received_at);
     }
 
     /// Takes the leader's word, or its silence.
@@ -441,7 +540,7 @@ impl Feed {
                     durable.held = Held::default();
                     self.missed(&missed);
                 }
-                self.sink.keeps_from(head.first);
+                self.taker.keeps_from(head.first);
             }
             Err(fault) => {
                 if std::mem::replace(&mut durable.answered, false) {
@@ -460,7 +559,7 @@ impl Feed {
 
     /// Tells all that a range is gone.
     fn missed(&mut self, missed: &Missed) {
-        let Some(durable) = &self.durable else { return };
+        let Some(durable) = &mut self.durable else { return };
         let reason = match missed.cause {
             Cause::Evicted => GapReason::Evicted,
             Cause::EpochChanged => GapReason::EpochChanged,
@@ -478,17 +577,21 @@ impl Feed {
             reason = label,
             "a range of the stream is gone: sessions are told"
         );
-        self.metrics.nats.gaps.of(label).inc();
-        self.sink.gap(Gap {
+        let gap = Gap {
             stream: durable.continuity.epoch().to_owned(),
             from_seq: wire(missed.from),
             to_seq: wire(missed.to),
             reason,
-        });
+        };
+        let taker = &mut self.taker;
+        match &mut durable.by_user {
+            Some(by_user) => by_user.begin(missed.to, || taker.gap(gap, label)),
+            None => taker.gap(gap, label),
+        }
     }
 
     /// Tells the others how the feed stands, where that changed.
-    fn tell(&self) {
+    fn tell(&mut self) {
         let connected = self.link.is_connected() && self.connects > 0;
         let verified = self
             .durable
@@ -504,22 +607,30 @@ impl Feed {
                 head_seq: durable.head,
             }),
         };
-        let nats = &self.metrics.nats;
-        nats.connected.set(i64::from(state.connected));
-        nats.current.set(i64::from(state.current));
-        if let Some(durable) = &self.durable {
-            nats.dispatched_seq.set(durable.continuity.last() as i64);
-            nats.head_seq
-                .set(durable.head.max(durable.continuity.last()) as i64);
-        }
-        self.state.send_if_modified(|told| {
-            let changed = *told != state;
-            if changed {
-                *told = state;
-            }
-            changed
-        });
+        let dispatched = self.durable.as_ref().map(|durable| durable.continuity.last());
+        self.taker.tell(state, dispatched);
     }
+}
+
+impl Durable {
+    /// What is to be read back now: after the one sequence, up to the other; not what is there already.
+    fn wanted(&self, now: Instant) -> Option<(u64, u64)> {
+        let late = || {
+            let to = self.by_user.as_ref()?.overdue(now)?;
+            Some((self.continuity.last(), to))
+        };
+        let (after, to) = self.continuity.wanted(now).or_else(late)?;
+        let known_from = match &self.by_user {
+            Some(by_user) => by_user.known_from().filter(|known| *known > after),
+            None => self.held.messages.front().and_then(Arrived::seq).map(|held| held - 1),
+        };
+        Some((after, known_from.map_or(to, |known| to.min(known))))
+    }
+}
+
+/// A moment that is not waited for: the ticks come before.
+fn far() -> tokio::time::Instant {
+    tokio::time::Instant::now() + CHECK_INTERVAL
 }
 
 /// A sequence as frames carry it. JetStream would have to store a million messages a second for 285 years to
@@ -579,7 +690,7 @@ async fn subscribe(link: &Link, subject: &str) -> Result<async_nats::Subscriber,
 
 /// Reads a stream that doesn't republish, from a sequence on. The library makes the consumer anew where it was
 /// lost or a message was, and goes on after the last one that it brought.
-async fn consume(link: &Link, name: &str, from: u64) -> Result<BoxStream<'static, Arrived>, BusError> {
+async fn consume(link: &Link, name: &str, from: u64) -> Result<BoxStream<'static, Came>, BusError> {
     let failed = |fault: String| BusError::Stream {
         name: name.to_owned(),
         fault: format!("no consumer can read it: {fault}"),
@@ -614,12 +725,12 @@ async fn consume(link: &Link, name: &str, from: u64) -> Result<BoxStream<'static
                 })
             });
             let message = message.message;
-            Some(Arrived {
+            Some(Came::Event(Arrived {
                 subject: message.subject.into_string(),
                 headers: Headers::Read(message.headers),
                 payload: message.payload,
                 place: place.unwrap_or(Place::Foreign),
-            })
+            }))
         })
         .boxed())
 }

@@ -18,7 +18,7 @@ const PREFIX: &str = "rivulet.";
 
 /// What a configuration says of its stream: each key without its table, and its value as one writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Settings([(&'static str, String); 6]);
+pub(super) struct Settings([(&'static str, String); 7]);
 
 impl Settings {
     pub(super) fn new(config: &config::Stream, subjects: &[&str]) -> Self {
@@ -41,6 +41,13 @@ impl Settings {
             ),
             ("duplicate_window", config::duration_text(config.duplicate_window)),
             ("republish_prefix", config.republish_prefix.clone()),
+            (
+                "feed",
+                match config.feed {
+                    config::Feed::Whole => "whole".to_owned(),
+                    config::Feed::ByUser(_) => "by_user".to_owned(),
+                },
+            ),
         ])
     }
 

@@ -1,5 +1,7 @@
 //! The one stream that keeps the durable sources: made where it is missing, checked where it is there.
 
+mod by_user;
+
 use std::{future::IntoFuture, time::Duration};
 
 use async_nats::{
@@ -17,7 +19,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::{BusError, connect::Link, filter, managed::Settings};
-use crate::config;
+use crate::config::{self, Feed};
 
 /// The most that a stream is given where the configuration does not say.
 const MAX_BYTES: u64 = 10 << 30;
@@ -340,7 +342,13 @@ async fn check(
     if existing.storage == StorageType::Memory {
         warn!(stream = %name, "the stream is kept in memory: it ends with its servers");
     }
+    if let Feed::ByUser(shape) = config.feed {
+        by_user::check(config, shape, existing)?;
+    }
     let live = match &existing.republish {
+        Some(_) if matches!(config.feed, Feed::ByUser(_)) => Live::Republished {
+            subject: format!("{}.>", config.republish_prefix),
+        },
         Some(republish) if republishes_all(republish) => Live::Republished {
             subject: republish.destination.clone(),
         },
@@ -386,10 +394,13 @@ fn desired(config: &config::Stream, subjects: &[&str]) -> Config {
         max_messages: -1,
         max_messages_per_subject: -1,
         duplicate_window: config.duplicate_window.min(nonzero(config.max_age)),
-        republish: Some(Republish {
-            source: ">".to_owned(),
-            destination: format!("{}.>", config.republish_prefix),
-            headers_only: false,
+        republish: Some(match config.feed {
+            Feed::Whole => Republish {
+                source: ">".to_owned(),
+                destination: format!("{}.>", config.republish_prefix),
+                headers_only: false,
+            },
+            Feed::ByUser(shape) => by_user::mapping(&config.republish_prefix, shape),
         }),
         allow_direct: true,
         num_replicas: 1,

@@ -15,9 +15,9 @@ use rivulet_protocol::{event::EventType, pattern::Pattern};
 use url::Url;
 
 use super::{
-    AudienceFrom, Auth, Commands, Config, DataFrom, Drain, Edge, History, Key, Limits, Log, Nats,
-    NatsCredentials, NatsTls, Origin, Problem, Problems, Rate, Role, Secret, Sessions, Source, Stream,
-    TypeFrom, key, key_file,
+    AudienceFrom, Auth, Commands, Config, DataFrom, Drain, Edge, Feed, FeedKind, History, Key, Limits, Log,
+    Nats, NatsCredentials, NatsTls, Origin, Problem, Problems, Rate, Role, Secret, Sessions, Shape, Source,
+    Stream, TypeFrom, key, key_file,
     load::{Found, shown},
     raw,
     scalar::Size,
@@ -106,6 +106,8 @@ impl Checker {
             let more = self.sources_of_families(&catalog, &raw.sources);
             raw.sources.extend(more);
         }
+        let sources = self.sources(&raw.sources, &raw.stream.republish_prefix);
+        let feed = self.feed(raw.stream.feed, &sources);
         Config {
             dev,
             listen,
@@ -113,8 +115,8 @@ impl Checker {
             data_dir,
             catalog,
             nats: self.nats(&raw),
-            stream: self.stream(&raw.stream),
-            sources: self.sources(&raw.sources, &raw.stream.republish_prefix),
+            stream: self.stream(&raw.stream, feed),
+            sources,
             auth: self.auth(&raw, purpose),
             roles,
             default_role: raw.default_role,
@@ -382,7 +384,7 @@ impl Checker {
         (urls, credentials)
     }
 
-    fn stream(&mut self, raw: &raw::Stream) -> Stream {
+    fn stream(&mut self, raw: &raw::Stream, feed: Feed) -> Stream {
         let named = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         self.text("stream.name", &raw.name, |name| {
             (name.len() <= 64 && name.bytes().all(named)).then_some(())
@@ -410,7 +412,48 @@ impl Checker {
             manage: raw.manage,
             take_over: raw.take_over,
             republish_prefix: raw.republish_prefix.clone(),
+            feed,
         }
+    }
+
+    /// The feed by user, if every durable source lets a stream republish by user: it has one mapping for all.
+    fn feed(&mut self, kind: FeedKind, sources: &[Source]) -> Feed {
+        if kind == FeedKind::Whole {
+            return Feed::Whole;
+        }
+        let mut first: Option<(usize, Shape)> = None;
+        for (index, source) in sources.iter().enumerate().filter(|(_, source)| source.durable) {
+            let subject = &source.subject;
+            let shape = match source.audience {
+                _ if subject.split('.').any(|token| token == ">") => {
+                    Err("has any number of tokens: write `*` for each in place of `>`".to_owned())
+                }
+                AudienceFrom::Token(user) => Ok(Shape {
+                    tokens: subject.split('.').count(),
+                    user,
+                }),
+                _ => Err("does not name its user: set its `audience` to `token:N`, where N is the place of the user in the subject, counted from 0".to_owned()),
+            };
+            let shape = shape.and_then(|shape| match first {
+                Some((other, others)) if others != shape => Err(format!(
+                    "has {} tokens with the user at {}, and `{}` of sources[{other}] has {} with the user at {}: give them the same shape",
+                    shape.tokens, shape.user, sources[other].subject, others.tokens, others.user
+                )),
+                _ => Ok(shape),
+            });
+            match shape {
+                Ok(shape) => first = first.or(Some((index, shape))),
+                Err(why) => {
+                    let message = format!(
+                        "`{subject}` of sources[{index}] {why}; or make it a core source (`durable = false`), or leave `stream.feed` at `whole`"
+                    );
+                    self.contradiction("stream.feed", Some("\"by_user\"".to_owned()), message);
+                    return Feed::Whole;
+                }
+            }
+        }
+        // Without a durable source there is no stream.
+        first.map_or(Feed::Whole, |(_, shape)| Feed::ByUser(shape))
     }
 
     fn sources(&mut self, raw: &[raw::Source], republish_prefix: &str) -> Vec<Source> {

@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    LogFormat, Validation, key_file,
+    FeedKind, LogFormat, Validation, key_file,
     scalar::{Size, Span},
 };
 
@@ -137,6 +137,9 @@ pub(super) struct Stream {
     /// Before which prefix the stream's events come out again. Nobody but the server may publish there.
     #[schemars(extend("x-allowed" = "a NATS subject without wildcards"))]
     pub(super) republish_prefix: String,
+    /// What a node takes of the stream: all of it, or the events of its own users, for large fleets. `by_user` asks that every durable source has the audience `token:N`, with the same N and the same number of tokens, and that the stream republishes by user (docs/topics/feed.md).
+    #[schemars(schema_with = "feeds")]
+    pub(super) feed: FeedKind,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -451,6 +454,7 @@ impl Default for Stream {
             manage: false,
             take_over: false,
             republish_prefix: "rivulet.live".into(),
+            feed: FeedKind::Whole,
         }
     }
 }
@@ -599,6 +603,10 @@ fn secret_algorithms(_: &mut SchemaGenerator) -> Schema {
 
 fn public_algorithms(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": { "type": "string", "enum": key_file::PUBLIC } })
+}
+
+fn feeds(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["whole", "by_user"] })
 }
 
 fn log_formats(_: &mut SchemaGenerator) -> Schema {

@@ -13,6 +13,7 @@ use crate::{
     encoded::Encoded,
     history::{Segment, Span},
     outbox::Outbox,
+    presence::Here,
 };
 
 /// The most events that one step looks at: what it may take of the router's lock.
@@ -39,7 +40,7 @@ pub struct Asked {
 #[derive(Debug)]
 pub struct Replay {
     router: Arc<Router>,
-    user: UserId,
+    pub(super) user: UserId,
     interest: Interest,
     outbox: Arc<Outbox>,
     epoch: Arc<str>,
@@ -51,6 +52,7 @@ pub struct Replay {
     /// Whether nothing was missing so far.
     complete: bool,
     segment: Option<Arc<Segment>>,
+    pub(super) here: Here,
 }
 
 /// What a step came to.
@@ -92,6 +94,7 @@ impl Replay {
         asked: Asked,
     ) -> Self {
         Self {
+            here: router.keeping.presence.enter(&user),
             router,
             user,
             interest,
@@ -129,11 +132,11 @@ impl Replay {
             (self.cursor, self.complete) = (0, false);
             return self.join(&mut state, last);
         };
-        if self.cursor < head && !state.past.covers(self.cursor) {
+        if self.cursor < head && !state.remembers(self.cursor, &self.here) {
             return Step::Beyond {
                 epoch: Arc::clone(&self.epoch),
                 after: self.cursor,
-                to: state.past.after(),
+                to: state.past.after().max(self.here.since().min(head)),
             };
         }
         if self.cursor < head {
@@ -177,7 +180,7 @@ impl Replay {
             (head, GapReason::FutureSeq)
         } else {
             let oldest = state.position.oldest?;
-            let gone = self.cursor + 1 < oldest && !state.past.covers(self.cursor);
+            let gone = self.cursor + 1 < oldest && !state.remembers(self.cursor, &self.here);
             (gone.then(|| oldest - 1)?, GapReason::Evicted)
         };
         Some(gap(epoch, self.cursor, to, reason))
@@ -257,6 +260,7 @@ impl Replay {
             self.interest.clone(),
             Arc::clone(&self.outbox),
             self.cursor,
+            self.here.clone(),
         ))
     }
 }

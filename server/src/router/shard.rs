@@ -20,6 +20,7 @@ use crate::{
     event::{Audience, Event},
     history::{Kept, Span},
     outbox::{Outbox, Pushed},
+    presence::Here,
 };
 
 #[derive(Debug, Default)]
@@ -151,15 +152,20 @@ impl State {
         self.past.shrink(parcel.past_bytes);
     }
 
+    /// Whether all of a user's events after `seq` are in memory.
+    pub(super) fn remembers(&self, seq: u64, here: &Here) -> bool {
+        seq >= here.since() && self.past.covers(seq)
+    }
+
     /// Whether a replay from here would miss nothing, as far as is known now.
-    pub(super) fn accepts(&self, asked: &Asked) -> bool {
+    pub(super) fn accepts(&self, asked: &Asked, here: &Here) -> bool {
         let Some(head) = self.position.seq else {
             return false;
         };
         let kept = self
             .position
             .oldest
-            .is_none_or(|oldest| asked.seq + 1 >= oldest || self.past.covers(asked.seq));
+            .is_none_or(|oldest| asked.seq + 1 >= oldest || self.remembers(asked.seq, here));
         self.position.epoch.as_deref() == Some(&*asked.epoch) && asked.seq <= head.max(asked.head) && kept
     }
 

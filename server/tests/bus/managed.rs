@@ -50,6 +50,7 @@ async fn a_stream_says_whose_settings_it_has() {
         ("replicas", "absent"),
         ("duplicate_window", "2m"),
         ("republish_prefix", "rivulet.live"),
+        ("feed", "whole"),
     ];
     assert_eq!(marks(&stream(&nats).await), HashMap::from(expected));
 }

@@ -215,6 +215,7 @@ pub(crate) fn config(urls: &[String], data_dir: &Path) -> Config {
             manage: false,
             take_over: false,
             republish_prefix: "rivulet.live".to_owned(),
+            feed: Feed::Whole,
         },
         sources: vec![source("blob.>", true), source("processor.>", true)],
         auth: Auth {

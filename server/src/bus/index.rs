@@ -1,0 +1,325 @@
+//! The index of the stream: for each sequence, whose event it is, in eight bytes.
+//!
+//! With a feed by user a node gets the events of its own users only, so that a jump of the sequence says
+//! nothing any more; and no head that the leader gives says which of the messages before it are still on their
+//! way, or were lost on a route between servers. What can be told is what has no holes. So two nodes of a fleet
+//! read the whole stream, as with the whole feed and with the same account of what is missing, and tell all
+//! nodes the marks of the users, sequence by sequence.
+//!
+//! Nobody leads: a node that hears fewer than two indexers for some time begins, and one that hears two with
+//! lower numbers than its own ends. Where nobody indexes nothing is lost: nodes then read the stream back
+//! themselves, and are late.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::{FutureExt, StreamExt};
+use rivulet_protocol::message::Gap;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, info};
+
+use super::{
+    BusError, FeedState,
+    arrived::Arrived,
+    connect::{Link, NODES},
+    feed::{Feed, Taker},
+    past::Past,
+    stream::Stream,
+};
+use crate::{metrics::Metrics, presence::mark};
+
+/// The form of a digest; others are not read.
+const FORM: u8 = 1;
+/// The most sequences in one: 32 KiB.
+const MOST: usize = 4_096;
+/// The least time between two: 500 a second cost their readers less than the events that they name.
+const PACE: Duration = Duration::from_millis(2);
+/// How often an indexer is heard, if only with an empty digest.
+const BREATH: Duration = Duration::from_millis(250);
+/// How long one is not heard that is gone.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How many index: when one of them dies nobody waits.
+const INDEXERS: usize = 2;
+
+/// Where a stream's digests are published.
+pub(super) fn subject(stream: &str) -> String {
+    format!("{NODES}.index.{stream}")
+}
+
+/// Whose the events of a range are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Digest {
+    /// Who says so.
+    pub(super) indexer: u64,
+    /// Of which epoch: its [`mark`].
+    pub(super) epoch: u64,
+    /// The last sequence before the range.
+    pub(super) after: u64,
+    /// The last in it.
+    pub(super) to: u64,
+    /// Of each sequence its user's mark, 0 for nobody's; what stands beyond the last is nobody's.
+    marks: Bytes,
+}
+
+impl Digest {
+    /// Reads one; `None` if it is none.
+    pub(super) fn read(mut bytes: Bytes) -> Option<Self> {
+        if bytes.len() < 33 || bytes.get_u8() != FORM {
+            return None;
+        }
+        let digest = Self {
+            indexer: bytes.get_u64_le(),
+            epoch: bytes.get_u64_le(),
+            after: bytes.get_u64_le(),
+            to: bytes.get_u64_le(),
+            marks: bytes,
+        };
+        let fits = digest.marks.len() % 8 == 0
+            && digest.after <= digest.to
+            && (digest.marks.len() / 8) as u64 <= digest.to - digest.after;
+        fits.then_some(digest)
+    }
+
+    /// The marks after `seq`, with their sequences; nobody's are left out.
+    pub(super) fn marks_after(&self, seq: u64) -> impl Iterator<Item = (u64, u64)> {
+        let skipped = (seq.saturating_sub(self.after) as usize).saturating_mul(8);
+        let rest = self.marks.get(skipped..).unwrap_or_default();
+        let first = self.after.max(seq) + 1;
+        let marks = rest.chunks_exact(8).zip(first..);
+        marks.filter_map(|(bytes, seq)| {
+            let mark = u64::from_le_bytes(bytes.try_into().ok()?);
+            (mark != 0).then_some((seq, mark))
+        })
+    }
+
+    /// What it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.marks.len() + 64
+    }
+}
+
+/// Writes digests of what the feed brings.
+struct Writer {
+    link: Link,
+    subject: String,
+    indexer: u64,
+    /// Which token of a subject is the user.
+    user: usize,
+    epoch: u64,
+    after: u64,
+    to: u64,
+    marks: BytesMut,
+    sent: Instant,
+}
+
+impl Writer {
+    fn begin(&mut self, epoch: &str, seq: u64) {
+        self.epoch = mark(epoch);
+        (self.after, self.to) = (seq, seq);
+        self.marks.clear();
+    }
+
+    fn note(&mut self, seq: u64, mark: u64) {
+        // Beyond what one holds only where much was deleted.
+        if seq - self.after > MOST as u64 {
+            self.publish(Instant::now());
+        }
+        if seq - self.after <= MOST as u64 {
+            while ((self.marks.len() / 8) as u64) < seq - self.after - 1 {
+                self.marks.put_u64_le(0);
+            }
+        } else {
+            // A great hole: one digest of nobody's.
+            self.to = seq - 1;
+            self.publish(Instant::now());
+        }
+        self.marks.put_u64_le(mark);
+        self.to = seq;
+    }
+
+    /// What can't be sent now is dropped: nodes see that it is missing, and read it back.
+    fn publish(&mut self, now: Instant) {
+        let mut digest = BytesMut::with_capacity(33 + self.marks.len());
+        digest.put_u8(FORM);
+        for number in [self.indexer, self.epoch, self.after, self.to] {
+            digest.put_u64_le(number);
+        }
+        digest.put_slice(&self.marks);
+        if self.link.is_connected() {
+            let sent = self.link.client.publish(self.subject.clone(), digest.freeze());
+            let _ = sent.now_or_never();
+        }
+        self.after = self.to;
+        self.marks.clear();
+        self.sent = now;
+    }
+}
+
+impl Taker for Writer {
+    fn open(&mut self, epoch: &str, head: u64, _: bool) {
+        self.begin(epoch, head);
+    }
+
+    fn take(&mut self, arrived: &Arrived, _: Option<&str>, _: Instant) {
+        let Some(seq) = arrived.seq() else { return };
+        let token = arrived.subject.split('.').nth(self.user);
+        self.note(seq, token.map_or(0, mark));
+    }
+
+    fn passed(&mut self, seq: u64) {
+        self.to = seq;
+    }
+
+    fn keeps_from(&mut self, _: u64) {}
+
+    fn gap(&mut self, gap: Gap, _: &'static str) {
+        // What is gone is nobody's word: nodes find out by themselves.
+        self.publish(Instant::now());
+        self.begin(&gap.stream, gap.to_seq.get());
+    }
+
+    fn repaired(&mut self) {}
+
+    fn tell(&mut self, _: FeedState, _: Option<u64>) {}
+
+    fn due(&self) -> Option<Instant> {
+        let wait = if self.to > self.after { PACE } else { BREATH };
+        Some(self.sent + wait)
+    }
+
+    fn flush(&mut self, now: Instant) {
+        if self.due() <= Some(now) {
+            self.publish(now);
+        }
+    }
+}
+
+/// What an indexer is made from.
+pub(super) struct Indexer {
+    pub(super) link: Link,
+    pub(super) stream: Stream,
+    pub(super) past: Past,
+    /// Which token of a subject is the user.
+    pub(super) user: usize,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Indexer {
+    /// Indexes while the fleet needs it, for ever.
+    ///
+    /// # Errors
+    /// If NATS does not permit it.
+    pub(super) async fn keep(self) -> Result<(), BusError> {
+        let subject = subject(&self.stream.name);
+        let digests = self.link.client.subscribe(subject.clone()).await;
+        let mut digests = digests.map_err(|fault| BusError::Subscribe {
+            subject: subject.clone(),
+            fault: fault.to_string(),
+        })?;
+        let indexer: u64 = rand::random();
+        let mut others: HashMap<u64, Instant> = HashMap::new();
+        let mut ticks = interval(BREATH / 2);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let patience = || Instant::now() + BREATH.mul_f64(rand::random_range(1.2..3.0));
+        let mut begins = patience();
+        let mut work: Option<futures_util::future::BoxFuture<'_, Result<(), BusError>>> = None;
+        loop {
+            tokio::select! {
+                digest = digests.next() => {
+                    let Some(digest) = digest else { return Ok(()) };
+                    let heard = Digest::read(digest.payload).map(|digest| digest.indexer);
+                    if let Some(other) = heard.filter(|heard| *heard != indexer) {
+                        others.insert(other, Instant::now());
+                    }
+                }
+                Some(ended) = futures_util::future::OptionFuture::from(work.as_mut()) => {
+                    work = None;
+                    self.metrics.nats.feed_indexing.set(0);
+                    begins = patience();
+                    ended?;
+                }
+                _ = ticks.tick() => {}
+            }
+            let now = Instant::now();
+            others.retain(|_, heard| now.duration_since(*heard) < SILENCE);
+            if work.is_some() {
+                if others.keys().filter(|other| **other < indexer).count() >= INDEXERS {
+                    info!("two others index the stream: this node ends");
+                    work = None;
+                    self.metrics.nats.feed_indexing.set(0);
+                    begins = patience();
+                }
+            } else if others.len() >= INDEXERS || !self.link.is_connected() {
+                begins = patience();
+            } else if now >= begins {
+                info!("this node indexes the stream for all nodes");
+                self.metrics.nats.feed_indexing.set(1);
+                work = Some(self.index(indexer, subject.clone()).boxed());
+            }
+        }
+    }
+
+    async fn index(&self, indexer: u64, subject: String) -> Result<(), BusError> {
+        let writer = Writer {
+            link: self.link.clone(),
+            subject,
+            indexer,
+            user: self.user,
+            epoch: 0,
+            after: 0,
+            to: 0,
+            marks: BytesMut::new(),
+            sent: Instant::now(),
+        };
+        let (link, stream, past) = (self.link.clone(), self.stream.clone(), self.past.clone());
+        let (feed, messages) = Feed::whole(link, Box::new(writer), stream, past).await?;
+        feed.run(messages).await;
+        debug!("the index ended");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(after: u64, to: u64, marks: &[u64]) -> Bytes {
+        let mut bytes = BytesMut::new();
+        bytes.put_u8(FORM);
+        for number in [7, 8, after, to].iter().chain(marks) {
+            bytes.put_u64_le(*number);
+        }
+        bytes.freeze()
+    }
+
+    fn after(digest: &Digest, seq: u64) -> Vec<(u64, u64)> {
+        digest.marks_after(seq).collect()
+    }
+
+    #[test]
+    fn a_digest_names_whose_each_sequence_is() {
+        let digest = Digest::read(digest(10, 15, &[1, 0, 3])).unwrap();
+        assert_eq!((digest.indexer, digest.epoch), (7, 8));
+        assert_eq!(after(&digest, 10), [(11, 1), (13, 3)]);
+        assert_eq!(after(&digest, 3), [(11, 1), (13, 3)]);
+        assert_eq!(after(&digest, 12), [(13, 3)]);
+        assert_eq!(after(&digest, 13), []);
+        assert_eq!(after(&digest, u64::MAX - 1), []);
+    }
+
+    #[test]
+    fn what_is_no_digest_is_not_read() {
+        assert_eq!(Digest::read(Bytes::new()), None);
+        assert_eq!(Digest::read(digest(10, 9, &[])), None);
+        assert_eq!(Digest::read(digest(10, 11, &[1, 2])), None);
+        assert_eq!(Digest::read(digest(10, 11, &[1]).slice(..38)), None);
+        let mut other = BytesMut::from(&digest(10, 11, &[1])[..]);
+        other[0] = 2;
+        assert_eq!(Digest::read(other.freeze()), None);
+        assert!(Digest::read(digest(0, u64::MAX, &[])).is_some());
+    }
+}
