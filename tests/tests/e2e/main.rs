@@ -1,5 +1,6 @@
 //! One module per promise, each against a real nats-server and real sockets.
 
+mod by_user;
 mod codes;
 mod commands;
 mod families;
