@@ -452,10 +452,7 @@ impl Metrics {
             feed_users: build.gauge("feed_users", "With a feed by user: users whose events come"),
             feed_lingering: build.gauge("feed_lingering", "Those of them who have no session now"),
             feed_indexing: build.gauge("feed_indexing", "1 while this node indexes the stream for all"),
-            feed_indexed: build.counter(
-                "feed_indexed",
-                "Sequences of which the index told whose they are",
-            ),
+            feed_indexed: build.counter("feed_indexed", "Sequences of which the index told whose they are"),
             gaps: build.labelled(
                 "gaps",
                 "reason",

@@ -143,7 +143,9 @@ impl Presence {
     fn leave(&self, user: &UserId) {
         let now = Instant::now();
         let mut users = self.lock();
-        let Some(entry) = users.here.get_mut(user) else { return };
+        let Some(entry) = users.here.get_mut(user) else {
+            return;
+        };
         entry.sessions -= 1;
         if entry.sessions == 0 {
             entry.left = Some(now);
@@ -195,9 +197,10 @@ impl Users {
     /// Lets those go who left long ago, or too many; says who.
     pub fn sweep(&mut self, now: Instant) -> Vec<UserId> {
         let mut gone = Vec::new();
-        while let Some((left, user)) = self.left.pop_front_if(|(left, _)| {
-            self.lingering > LINGERING || now.duration_since(*left) >= LINGER
-        }) {
+        while let Some((left, user)) = self
+            .left
+            .pop_front_if(|(left, _)| self.lingering > LINGERING || now.duration_since(*left) >= LINGER)
+        {
             // One who came back and left again stands behind.
             if self.here.get(&user).is_some_and(|entry| entry.left == Some(left)) {
                 self.here.remove(&user);
@@ -242,7 +245,10 @@ mod tests {
         let one = presence.enter(&user("a.b"));
         presence.lock().at(9);
         let other = presence.enter(&user("a.b"));
-        assert_eq!((one.since(), other.since(), presence.since(&user("a.b"))), (7, 7, 7));
+        assert_eq!(
+            (one.since(), other.since(), presence.since(&user("a.b"))),
+            (7, 7, 7)
+        );
         assert_eq!(presence.lock().take_new(), [user("a.b")]);
         drop((one, other.clone()));
         assert_eq!(presence.lock().count(), (1, 0));
@@ -274,7 +280,10 @@ mod tests {
     #[test]
     fn with_the_whole_feed_everybody_is_here() {
         let presence = Arc::new(Presence::default());
-        assert_eq!((presence.since(&user("a")), presence.enter(&user("a")).since()), (0, 0));
+        assert_eq!(
+            (presence.since(&user("a")), presence.enter(&user("a")).since()),
+            (0, 0)
+        );
         assert_eq!(presence.lock().count(), (0, 0));
     }
 }

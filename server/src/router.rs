@@ -172,7 +172,13 @@ impl Router {
         asked: Asked,
         first: impl FnOnce(&Position, bool) -> Encoded,
     ) -> Replay {
-        let replay = Replay::begin(Arc::clone(self), user, interest, Arc::clone(&outbox), asked.clone());
+        let replay = Replay::begin(
+            Arc::clone(self),
+            user,
+            interest,
+            Arc::clone(&outbox),
+            asked.clone(),
+        );
         let state = self.lock(&replay.user);
         let accepted = state.accepts(&asked, &replay.here);
         outbox.push_in_order(first(&state.position, accepted));

@@ -147,7 +147,11 @@ impl ByUser {
 
     /// Takes a digest of this epoch.
     pub(super) fn learn(&mut self, digest: Digest, continuity: &mut Continuity, now: Instant) {
-        let known = self.digests.back().map_or(0, |digest| digest.to).max(continuity.last());
+        let known = self
+            .digests
+            .back()
+            .map_or(0, |digest| digest.to)
+            .max(continuity.last());
         if digest.after > known {
             // Those before it got lost. What waits already comes before them.
             continuity.missing(digest.after, now);

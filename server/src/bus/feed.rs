@@ -403,7 +403,9 @@ impl Feed {
     /// Takes a part of the stream's index.
     fn learn(&mut self, digest: Bytes, now: Instant) {
         let Some(durable) = &mut self.durable else { return };
-        let Some(by_user) = &mut durable.by_user else { return };
+        let Some(by_user) = &mut durable.by_user else {
+            return;
+        };
         let Some(digest) = Digest::read(digest) else {
             debug!("a part of the index can't be read");
             return;
@@ -622,7 +624,12 @@ impl Durable {
         let (after, to) = self.continuity.wanted(now).or_else(late)?;
         let known_from = match &self.by_user {
             Some(by_user) => by_user.known_from().filter(|known| *known > after),
-            None => self.held.messages.front().and_then(Arrived::seq).map(|held| held - 1),
+            None => self
+                .held
+                .messages
+                .front()
+                .and_then(Arrived::seq)
+                .map(|held| held - 1),
         };
         Some((after, known_from.map_or(to, |known| to.min(known))))
     }

@@ -457,6 +457,52 @@ fn sources_keep_apart() {
 }
 
 #[test]
+fn a_feed_by_user_needs_sources_of_one_shape() {
+    let by_user = "stream.feed = 'by_user'\n";
+    let source = |rest: &str| format!("[[sources]]\nsubject = {rest}\n");
+    let user_at_2 = source("'blob.*.*'\naudience = 'token:2'");
+    let config = good(&format!(
+        "{by_user}{user_at_2}{}{}",
+        source("'*.made.*'\naudience = 'token:2'").replace("*.made", "book.made"),
+        source("'typing.>'\ndurable = false"),
+    ));
+    assert_eq!(config.stream.feed, Feed::ByUser(Shape { tokens: 3, user: 2 }));
+    assert_eq!(good(&user_at_2).stream.feed, Feed::Whole);
+    for (second, why) in [
+        (
+            "'book.*.*'",
+            "`book.*.*` of sources[1] does not name its user: set its `audience` to `token:N`",
+        ),
+        (
+            "'book.>'\naudience = 'token:2'",
+            "`book.>` of sources[1] has any number of tokens: write `*` for each in place of `>`",
+        ),
+        (
+            "'book.*.*.*'\naudience = 'token:3'",
+            "`book.*.*.*` of sources[1] has 4 tokens with the user at 3, and `blob.*.*` of sources[0] has 3 with the user at 2",
+        ),
+        (
+            "'book.*.*'\naudience = 'token:1'\ntype = 'subject:1'",
+            "`book.*.*` of sources[1] has 3 tokens with the user at 1, and `blob.*.*` of sources[0] has 3 with the user at 2",
+        ),
+    ] {
+        let problem = one_problem(&format!("{by_user}{user_at_2}{}", source(second)));
+        assert!(problem.contains(why), "{problem}");
+        assert!(
+            problem.starts_with("stream.feed = \"by_user\" (rivulet.toml line 1)"),
+            "{problem}"
+        );
+        assert!(problem.contains("or leave `stream.feed` at `whole`"), "{problem}");
+    }
+    // The default sources name their users in headers and payloads.
+    let problem = one_problem(by_user);
+    assert!(
+        problem.contains("`blob.>` of sources[0] has any number of tokens"),
+        "{problem}"
+    );
+}
+
+#[test]
 fn all_problems_come_together() {
     let found = load(
         "listen = 'x'\n[limits]\nmax_patterns = -1\nmax_patern = 1\n[[sources]]\nsubject = 'command.>'\nroom = 1",

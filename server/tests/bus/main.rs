@@ -1,5 +1,6 @@
 //! The bus against a real nats-server.
 
+mod by_user;
 mod commands;
 mod credentials;
 mod feed;

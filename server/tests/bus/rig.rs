@@ -17,6 +17,7 @@ use rivulet::{
     config::*,
     event::{Audience, Event},
     metrics::Metrics,
+    presence::Presence,
     router::Keeping,
 };
 use rivulet_protocol::message::Gap;
@@ -84,6 +85,7 @@ impl Sunk {
 /// A bus, and what it brings.
 pub(crate) struct Rig {
     pub(crate) bus: Bus,
+    pub(crate) presence: Arc<Presence>,
     pub(crate) metrics: Arc<Metrics>,
     told: mpsc::UnboundedReceiver<String>,
 }
@@ -105,9 +107,19 @@ impl Rig {
         let (sender, told) = mpsc::unbounded_channel();
         let metrics = Arc::new(Metrics::new(["blob.created"]));
         let sink = Arc::new(Sunk(sender, Mutex::new(0)));
-        let keeping = Keeping::default();
+        let presence = Arc::new(Presence::new(matches!(config.stream.feed, Feed::ByUser(_))));
+        let keeping = Keeping {
+            presence: Arc::clone(&presence),
+            ..Keeping::default()
+        };
         let (bus, opening) = Bus::start(config, check(), sink, keeping, Arc::clone(&metrics)).await?;
-        Ok((Self { bus, metrics, told }, opening))
+        let rig = Self {
+            bus,
+            presence,
+            metrics,
+            told,
+        };
+        Ok((rig, opening))
     }
 
     /// What the sink is told next.

@@ -25,12 +25,16 @@ fn by_user(nats: &Nats) -> Setup {
 
 /// Publishes to a user, or to everyone.
 async fn publish(publish: &Publish, event_type: &str, user: Option<&str>, number: u64) -> u64 {
-    let token = user.map_or(EVERYONE_TOKEN.to_owned(), |user| UserId::parse(user).unwrap().escaped());
+    let token = user.map_or(EVERYONE_TOKEN.to_owned(), |user| {
+        UserId::parse(user).unwrap().escaped()
+    });
     let data = match event_type {
         "blob.created" => blob_created("x", &number.to_string()),
         _ => json!({ "user_id": "x", "book_id": number.to_string() }),
     };
-    publish.raw(&format!("{event_type}.{token}"), data.to_string()).await
+    publish
+        .raw(&format!("{event_type}.{token}"), data.to_string())
+        .await
 }
 
 /// The position that a new session is told.
@@ -46,7 +50,10 @@ async fn memory_holds_a_users_events_from_when_the_user_came() {
     for number in 1..=20 {
         publish(&backend, "blob.created", Some("ada"), number).await;
     }
-    until("the events to be passed", async || position(&router).await["seq"] == 20).await;
+    until("the events to be passed", async || {
+        position(&router).await["seq"] == 20
+    })
+    .await;
     let stream = position(&router).await["stream"].as_str().unwrap().to_owned();
     // Nobody was here, so memory has nothing of hers: the stream has.
     let resume = |seq: &str| {
@@ -231,8 +238,14 @@ async fn a_users_events_come_only_where_the_user_is() {
     }
     for router in &routers {
         assert_eq!(router.metric("rivulet_feed_users").await, 1.0);
-        assert_eq!(router.metric("rivulet_feed_indexing").await, 1.0, "two of them do");
-        let routed = router.metric("rivulet_events_routed_total{type=\"blob.created\"}").await;
+        assert_eq!(
+            router.metric("rivulet_feed_indexing").await,
+            1.0,
+            "two of them do"
+        );
+        let routed = router
+            .metric("rivulet_events_routed_total{type=\"blob.created\"}")
+            .await;
         assert_eq!(routed, 50.0, "of the other's nothing was looked at");
     }
     let lag = BTreeSet::from([position(&routers[0]).await["seq"].as_u64(), Some(101)]);

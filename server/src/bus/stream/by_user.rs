@@ -50,7 +50,11 @@ pub(super) fn check(config: &config::Stream, shape: Shape, existing: &Config) ->
     let has = existing.republish.as_ref().map_or_else(
         || "does not republish".to_owned(),
         |republish| {
-            let only = if republish.headers_only { ", headers only" } else { "" };
+            let only = if republish.headers_only {
+                ", headers only"
+            } else {
+                ""
+            };
             format!(
                 "republishes `{}` as `{}`{only}",
                 republish.source, republish.destination
@@ -77,7 +81,13 @@ fn spelled_out(destination: &str) -> String {
     // The prefix is compared as it is written, the mapping's own tokens as they are meant.
     destination
         .split('.')
-        .map(|part| if part.starts_with(['$', '{']) { token(part) } else { part.to_owned() })
+        .map(|part| {
+            if part.starts_with(['$', '{']) {
+                token(part)
+            } else {
+                part.to_owned()
+            }
+        })
         .collect::<Vec<_>>()
         .join(".")
 }

@@ -11,6 +11,7 @@ fn remembering() -> Arc<Router> {
     let keeping = Keeping {
         bytes: SHARDS.get() * KEEPING,
         ephemeral: Arc::new(["conversation.typing".to_owned()].into()),
+        ..Keeping::default()
     };
     let router = Arc::new(Router::new(keeping, SHARDS));
     router.open("S@1", 0, true);
