@@ -18,6 +18,7 @@ use std::{
 use async_nats::{Client, Subscriber};
 use futures_util::{FutureExt, StreamExt, future::AbortHandle, stream::abortable};
 use rivulet_protocol::subject::UserId;
+use tokio::task::unconstrained;
 
 use super::{
     arrived::Arrived,
@@ -114,7 +115,8 @@ impl ByUser {
             }
             let subject = self.subject(&user.escaped());
             // Waits only while the client's own queue is full; then the next round tries again.
-            let Some(Ok(subscriber)) = client.subscribe(subject).now_or_never() else {
+            let subscribing = unconstrained(client.subscribe(subject));
+            let Some(Ok(subscriber)) = subscribing.now_or_never() else {
                 self.new.push(user);
                 break;
             };

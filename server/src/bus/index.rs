@@ -17,9 +17,15 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, OptionFuture},
+};
 use rivulet_protocol::message::Gap;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    task::unconstrained,
+    time::{MissedTickBehavior, interval},
+};
 use tracing::{debug, info};
 
 use super::{
@@ -151,7 +157,8 @@ impl Writer {
         digest.put_slice(&self.marks);
         if self.link.is_connected() {
             let sent = self.link.client.publish(self.subject.clone(), digest.freeze());
-            let _ = sent.now_or_never();
+            // Not held up by how much this task has done: there is room, or there is none.
+            let _ = unconstrained(sent).now_or_never();
         }
         self.after = self.to;
         self.marks.clear();
@@ -226,7 +233,7 @@ impl Indexer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let patience = || Instant::now() + BREATH.mul_f64(rand::random_range(1.2..3.0));
         let mut begins = patience();
-        let mut work: Option<futures_util::future::BoxFuture<'_, Result<(), BusError>>> = None;
+        let mut work: Option<BoxFuture<'_, Result<(), BusError>>> = None;
         loop {
             tokio::select! {
                 digest = digests.next() => {
@@ -236,7 +243,7 @@ impl Indexer {
                         others.insert(other, Instant::now());
                     }
                 }
-                Some(ended) = futures_util::future::OptionFuture::from(work.as_mut()) => {
+                Some(ended) = OptionFuture::from(work.as_mut()) => {
                     work = None;
                     self.metrics.nats.feed_indexing.set(0);
                     begins = patience();

@@ -19,11 +19,17 @@ use crate::token::SECRET;
 /// How long a node may take to be ready.
 const READY: Duration = Duration::from_secs(60);
 
+/// The sources of a feed by user.
+const BY_USER: &str = "[{subject = 'blob.*.*', audience = 'token:2'}, {subject = 'processor.*.*', audience = 'token:2'}, \
+    {subject = 'book.*.*', audience = 'token:2'}, {subject = 'conversation.*.*', audience = 'token:2'}]";
+
 /// What every node of a run is started with.
 #[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,
     plant: Option<Plant>,
+    /// Whether the feed is by user.
+    pub by_user: bool,
 }
 
 /// A router in a process of its own; killed when dropped.
@@ -41,7 +47,7 @@ impl Program {
     ///
     /// # Errors
     /// If it is not there.
-    pub fn find(plant: Option<Plant>) -> anyhow::Result<Self> {
+    pub fn find(plant: Option<Plant>, by_user: bool) -> anyhow::Result<Self> {
         let name = match plant {
             None => "rivulet",
             Some(_) => "faulty-router",
@@ -53,7 +59,7 @@ impl Program {
                 path.display()
             );
         }
-        Ok(Self { path, plant })
+        Ok(Self { path, plant, by_user })
     }
 
     /// The router of this path.
@@ -101,6 +107,10 @@ impl Node {
             (text("RIVULET_DRAIN_SPREAD"), text("1s")),
             (text("NO_COLOR"), text("1")),
         ];
+        if program.by_user {
+            environment.push((text("RIVULET_STREAM_FEED"), text("by_user")));
+            environment.push((text("RIVULET_SOURCES"), text(BY_USER)));
+        }
         // The last of a name counts.
         environment.extend(settings.iter().map(|(name, value)| (text(name), value.clone())));
         let mut arguments = vec![text("serve")];

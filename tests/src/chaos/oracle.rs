@@ -174,7 +174,14 @@ impl Message {
         Ok(Stored {
             // What the rig means to be rejected bears no number.
             id: data.n,
-            event_type: self.subject.into(),
+            // Behind the type stands the user, where the feed is by user.
+            event_type: self
+                .subject
+                .split('.')
+                .take(2)
+                .collect::<Vec<_>>()
+                .join(".")
+                .into(),
             user,
         })
     }

@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use async_nats::{HeaderMap, connection::State, jetstream};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use rivulet_protocol::subject::EVERYONE_TOKEN;
 use tokio::{
     sync::{Mutex, Semaphore, watch},
     task::{JoinHandle, JoinSet},
@@ -77,7 +78,15 @@ pub fn user(number: usize) -> String {
 
 impl Publishers {
     /// Starts `count` of them, which go on numbering where those before them ended.
-    pub fn start(urls: &[String], flow: Flow, count: u32, seed: u64, shared: Arc<Shared>) -> Self {
+    /// `by_user`: the user stands in the subject, for a feed by user, and not in the headers.
+    pub fn start(
+        urls: &[String],
+        flow: Flow,
+        by_user: bool,
+        count: u32,
+        seed: u64,
+        shared: Arc<Shared>,
+    ) -> Self {
         let stop = watch::Sender::new(false);
         let tasks = (0..count)
             .map(|number| {
@@ -88,6 +97,7 @@ impl Publishers {
                         ..flow
                     },
                     random: SmallRng::seed_from_u64(seed ^ (u64::from(number) << 32)),
+                    by_user,
                     run: format!("{seed:x}"),
                     shared: Arc::clone(&shared),
                 };
@@ -121,6 +131,7 @@ impl Publishers {
 struct Publisher {
     urls: Vec<String>,
     flow: Flow,
+    by_user: bool,
     random: SmallRng,
     run: String,
     shared: Arc<Shared>,
@@ -170,13 +181,17 @@ impl Publisher {
         let id = 1 + self.shared.next.fetch_add(1, Ordering::Relaxed);
         let everyone = self.random.random_ratio(1, self.flow.everyone);
         let user = user(self.random.random_range(0..self.flow.users));
-        let subject = TYPES[self.random.random_range(0..TYPES.len())];
+        let event_type = TYPES[self.random.random_range(0..TYPES.len())];
+        let token = if everyone { EVERYONE_TOKEN } else { &user };
         Event {
             id,
-            subject,
+            subject: match self.by_user {
+                true => format!("{event_type}.{token}"),
+                false => event_type.to_owned(),
+            },
             message_id: format!("{}-{id}", self.run),
             everyone,
-            data: data(subject, &user, id, self.flow.size),
+            data: data(event_type, &user, id, self.flow.size),
         }
     }
 }
@@ -189,7 +204,7 @@ struct Way {
 
 struct Event {
     id: u64,
-    subject: &'static str,
+    subject: String,
     message_id: String,
     everyone: bool,
     data: String,
@@ -218,7 +233,7 @@ impl Event {
             let attempt = async {
                 let sent = way
                     .context
-                    .publish_with_headers(self.subject, headers, payload)
+                    .publish_with_headers(self.subject.clone(), headers, payload)
                     .await;
                 sent.ok()?.await.ok()
             };

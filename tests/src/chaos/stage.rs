@@ -165,7 +165,8 @@ impl Stage {
     /// Has events published.
     pub fn publish_flow(&mut self, flow: Flow) {
         let shared = Arc::clone(&self.shared);
-        let publishers = Publishers::start(&self.cluster.urls(), flow, 2, self.options.seed, shared);
+        let (urls, by_user) = (self.cluster.urls(), self.options.program.by_user);
+        let publishers = Publishers::start(&urls, flow, by_user, 2, self.options.seed, shared);
         if self.options.progress && self.progress.is_none() {
             let told = Told {
                 scenario_began: self.began,

@@ -235,6 +235,60 @@ async fn whoever_comes_at_any_point_has_what_the_stream_holds() {
     println!("{joined} joins, {checked} deliveries of {EVENTS} events");
 }
 
+/// Which of them index the stream.
+async fn indexing(routers: &[Router]) -> Vec<bool> {
+    let mut indexing = Vec::new();
+    for router in routers {
+        indexing.push(router.metric("rivulet_feed_indexing").await == 1.0);
+    }
+    indexing
+}
+
+/// Two of the nodes index the stream for all. Where both end at once, without a word, another does.
+#[tokio::test]
+async fn an_index_that_ends_is_taken_over() {
+    let nats = Nats::start().await;
+    let mut routers = Vec::new();
+    for _ in 0..4 {
+        routers.push(by_user(&nats).start().await);
+    }
+    let backend = Publish::on(&nats).await;
+    let mut clients = Vec::new();
+    for router in &routers {
+        clients.push(router.subscriber("ada", &["*"]).await);
+    }
+    let mut last = 0;
+    while !routers.is_empty() {
+        until("two of them to index, or all", async || {
+            indexing(&routers)
+                .await
+                .iter()
+                .filter(|indexes| **indexes)
+                .count()
+                == routers.len().min(2)
+        })
+        .await;
+        let ending = indexing(&routers).await;
+        for number in 0..50 {
+            last = publish(&backend, "blob.created", Some("ada"), number).await;
+            for client in &mut clients {
+                assert_eq!(client.expect("blob.created").await["seq"], last);
+            }
+        }
+        let mut stays = ending.iter().map(|indexes| !indexes);
+        clients.retain(|_| stays.next().unwrap());
+        let mut stays = ending.iter().map(|indexes| !indexes);
+        routers.retain(|_| stays.next().unwrap());
+        for number in 0..50 {
+            last = publish(&backend, "blob.created", Some("ada"), number).await;
+            for client in &mut clients {
+                assert_eq!(client.expect("blob.created").await["seq"], last);
+            }
+        }
+    }
+    assert_eq!(last, 200);
+}
+
 #[tokio::test]
 async fn a_users_events_come_only_where_the_user_is() {
     let nats = Nats::start().await;

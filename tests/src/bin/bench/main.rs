@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, reason = "a bench is there to print its figures")]
 
+mod feed;
 mod floor;
 mod load;
 mod process;
@@ -45,6 +46,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Part {
+    /// What a node pays for the events of others, by feed
+    Feed(feed::Feeds),
     /// The bare server; the bench starts it itself
     #[command(hide = true)]
     Floor {
@@ -68,6 +71,7 @@ fn main() -> anyhow::Result<()> {
             size,
             events,
         }) => floor::serve(connections, rate, size, events),
+        Some(Part::Feed(feeds)) => tokio::runtime::Runtime::new()?.block_on(feed::measure(&feeds)),
         None => tokio::runtime::Runtime::new()?.block_on(measure(&arguments)),
     }
 }

@@ -37,6 +37,9 @@ struct Arguments {
     /// faulty router without a fault
     #[arg(long, value_name = "FAULT")]
     plant: Option<Plant>,
+    /// What nodes take of the stream. `by_user`: not for `poison`, whose messages are of no user's subject
+    #[arg(long, value_name = "FEED", default_value = "whole", value_parser = ["whole", "by_user"])]
+    feed: String,
     /// Write the figures here as JSON, one object a line
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -75,7 +78,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         faults: arguments.faults,
         clients: arguments.clients,
         rate: arguments.rate,
-        program: Program::find(arguments.plant)?,
+        program: Program::find(arguments.plant, arguments.feed == "by_user")?,
         plant: arguments.plant.map(|plant| plant.to_string()),
         timed: !arguments.untimed,
         progress: !arguments.quiet,
