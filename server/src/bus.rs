@@ -473,7 +473,7 @@ impl Parts {
                 if let Some(Ok(Err(fault))) = index.join_next().await {
                     warn!(%fault, "this node can't index the stream for others");
                 }
-                pending::<()>().await
+                pending::<()>().await;
             };
             tokio::select! {
                 _ = at_work => {}

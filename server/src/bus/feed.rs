@@ -300,7 +300,9 @@ impl Feed {
             None => pending().await,
         };
         loop {
-            let due = self.due().map_or_else(far, tokio::time::Instant::from_std);
+            let due = self
+                .due(read.is_some())
+                .map_or_else(far, tokio::time::Instant::from_std);
             tokio::select! {
                 chunk = messages.next() => {
                     let Some(chunk) = chunk else { break };
@@ -431,8 +433,12 @@ impl Feed {
     }
 
     /// When something is to be done that nothing else wakes the feed for.
-    fn due(&self) -> Option<Instant> {
-        let late = self.by_user().and_then(ByUser::due);
+    fn due(&self, reads: bool) -> Option<Instant> {
+        let durable = self.durable.as_ref().filter(|_| !reads);
+        let late = durable.and_then(|durable| {
+            let due = durable.by_user.as_ref()?.due()?;
+            Some(due.max(durable.next_read))
+        });
         self.taker.due().into_iter().chain(late).min()
     }
 

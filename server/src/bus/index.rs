@@ -40,6 +40,8 @@ use crate::{metrics::Metrics, presence::mark};
 
 /// The form of a digest; others are not read.
 const FORM: u8 = 1;
+/// What stands before the marks: the form and four numbers.
+const HEAD: usize = 33;
 /// The most sequences in one: 32 KiB.
 const MOST: usize = 4_096;
 /// The least time between two: 500 a second cost their readers less than the events that they name.
@@ -74,7 +76,7 @@ pub(super) struct Digest {
 impl Digest {
     /// Reads one; `None` if it is none.
     pub(super) fn read(mut bytes: Bytes) -> Option<Self> {
-        if bytes.len() < 33 || bytes.get_u8() != FORM {
+        if bytes.len() < HEAD || bytes.get_u8() != FORM {
             return None;
         }
         let digest = Self {
@@ -84,7 +86,7 @@ impl Digest {
             to: bytes.get_u64_le(),
             marks: bytes,
         };
-        let fits = digest.marks.len() % 8 == 0
+        let fits = digest.marks.len().is_multiple_of(8)
             && digest.after <= digest.to
             && (digest.marks.len() / 8) as u64 <= digest.to - digest.after;
         fits.then_some(digest)
@@ -108,85 +110,98 @@ impl Digest {
     }
 }
 
-/// Writes digests of what the feed brings.
-struct Writer {
-    link: Link,
-    subject: String,
+/// A digest that is being written.
+#[derive(Debug, Default)]
+struct Draft {
     indexer: u64,
-    /// Which token of a subject is the user.
-    user: usize,
     epoch: u64,
     after: u64,
     to: u64,
     marks: BytesMut,
-    sent: Instant,
 }
 
-impl Writer {
+impl Draft {
     fn begin(&mut self, epoch: &str, seq: u64) {
         self.epoch = mark(epoch);
         (self.after, self.to) = (seq, seq);
         self.marks.clear();
     }
 
-    fn note(&mut self, seq: u64, mark: u64) {
-        // Beyond what one holds only where much was deleted.
-        if seq - self.after > MOST as u64 {
-            self.publish(Instant::now());
+    /// Notes whose the next event is. What lies between is nobody's; what no longer fits is given to `publish`.
+    fn note(&mut self, seq: u64, mark: u64, mut publish: impl FnMut(Bytes)) {
+        let fits = |draft: &Self| seq - draft.after <= MOST as u64;
+        if !fits(self) {
+            publish(self.end());
         }
-        if seq - self.after <= MOST as u64 {
-            while ((self.marks.len() / 8) as u64) < seq - self.after - 1 {
-                self.marks.put_u64_le(0);
-            }
-        } else {
+        if !fits(self) {
             // A great hole: one digest of nobody's.
             self.to = seq - 1;
-            self.publish(Instant::now());
+            publish(self.end());
         }
+        self.marks.resize((seq - self.after - 1) as usize * 8, 0);
         self.marks.put_u64_le(mark);
         self.to = seq;
     }
 
-    /// What can't be sent now is dropped: nodes see that it is missing, and read it back.
-    fn publish(&mut self, now: Instant) {
-        let mut digest = BytesMut::with_capacity(33 + self.marks.len());
+    /// The digest; the next one begins behind it.
+    fn end(&mut self) -> Bytes {
+        let mut digest = BytesMut::with_capacity(HEAD + self.marks.len());
         digest.put_u8(FORM);
         for number in [self.indexer, self.epoch, self.after, self.to] {
             digest.put_u64_le(number);
         }
         digest.put_slice(&self.marks);
-        if self.link.is_connected() {
-            let sent = self.link.client.publish(self.subject.clone(), digest.freeze());
-            // Not held up by how much this task has done: there is room, or there is none.
-            let _ = unconstrained(sent).now_or_never();
-        }
         self.after = self.to;
         self.marks.clear();
-        self.sent = now;
+        digest.freeze()
+    }
+}
+
+/// Publishes digests of what the feed brings.
+struct Writer {
+    link: Link,
+    subject: String,
+    /// Which token of a subject is the user.
+    user: usize,
+    draft: Draft,
+    sent: Instant,
+}
+
+/// What can't be sent now is dropped: nodes see that it is missing, and read that part back.
+fn publish(link: &Link, subject: &str, digest: Bytes) {
+    if link.is_connected() {
+        let sent = link.client.publish(subject.to_owned(), digest);
+        // Not held up by how much this task has done: there is room, or there is none.
+        let _ = unconstrained(sent).now_or_never();
     }
 }
 
 impl Taker for Writer {
     fn open(&mut self, epoch: &str, head: u64, _: bool) {
-        self.begin(epoch, head);
+        self.draft.begin(epoch, head);
     }
 
     fn take(&mut self, arrived: &Arrived, _: Option<&str>, _: Instant) {
         let Some(seq) = arrived.seq() else { return };
         let token = arrived.subject.split('.').nth(self.user);
-        self.note(seq, token.map_or(0, mark));
+        let Self {
+            link, subject, draft, ..
+        } = self;
+        draft.note(seq, token.map_or(0, mark), |digest| {
+            publish(link, subject, digest);
+        });
     }
 
     fn passed(&mut self, seq: u64) {
-        self.to = seq;
+        self.draft.to = seq;
     }
 
     fn keeps_from(&mut self, _: u64) {}
 
     fn gap(&mut self, gap: Gap, _: &'static str) {
         // What is gone is nobody's word: nodes find out by themselves.
-        self.publish(Instant::now());
-        self.begin(&gap.stream, gap.to_seq.get());
+        publish(&self.link, &self.subject, self.draft.end());
+        self.draft.begin(&gap.stream, gap.to_seq.get());
     }
 
     fn repaired(&mut self) {}
@@ -194,13 +209,17 @@ impl Taker for Writer {
     fn tell(&mut self, _: FeedState, _: Option<u64>) {}
 
     fn due(&self) -> Option<Instant> {
-        let wait = if self.to > self.after { PACE } else { BREATH };
+        let wait = match self.draft.to > self.draft.after {
+            true => PACE,
+            false => BREATH,
+        };
         Some(self.sent + wait)
     }
 
     fn flush(&mut self, now: Instant) {
         if self.due() <= Some(now) {
-            self.publish(now);
+            publish(&self.link, &self.subject, self.draft.end());
+            self.sent = now;
         }
     }
 }
@@ -274,12 +293,11 @@ impl Indexer {
         let writer = Writer {
             link: self.link.clone(),
             subject,
-            indexer,
             user: self.user,
-            epoch: 0,
-            after: 0,
-            to: 0,
-            marks: BytesMut::new(),
+            draft: Draft {
+                indexer,
+                ..Draft::default()
+            },
             sent: Instant::now(),
         };
         let (link, stream, past) = (self.link.clone(), self.stream.clone(), self.past.clone());
@@ -316,6 +334,30 @@ mod tests {
         assert_eq!(after(&digest, 12), [(13, 3)]);
         assert_eq!(after(&digest, 13), []);
         assert_eq!(after(&digest, u64::MAX - 1), []);
+    }
+
+    #[test]
+    fn digests_follow_each_other_over_holes_of_any_size() {
+        let mut draft = Draft::default();
+        draft.begin("S@1", 10);
+        let mut digests = Vec::new();
+        let noted = [(11, 5), (13, 6), (10_000, 7), (10_001, 8), (1 << 40, 9)];
+        for (seq, mark) in noted {
+            draft.note(seq, mark, |digest| digests.push(digest));
+        }
+        draft.to += 3;
+        digests.push(draft.end());
+        digests.push(draft.end());
+        let (mut last, mut read) = (10, Vec::new());
+        for digest in digests {
+            let digest = Digest::read(digest).unwrap();
+            assert_eq!((digest.after, digest.epoch), (last, mark("S@1")));
+            assert!(digest.bytes() <= MOST * 8 + 64);
+            read.extend(digest.marks_after(last));
+            last = digest.to;
+        }
+        assert_eq!(read, noted);
+        assert_eq!(last, (1 << 40) + 3);
     }
 
     #[test]
