@@ -265,8 +265,8 @@ async fn a_cluster_may_lose_any_server() {
         .unwrap();
     let jetstream = jetstream::new(client);
     let mut expected = 0;
-    for dead in 0..3 {
-        cluster[dead].kill();
+    for (dead, server) in cluster.iter_mut().enumerate() {
+        server.kill();
         for number in 0..60 {
             let user = if number % 2 == 0 { "u1" } else { "u2" };
             let id = format!("{dead}-{number}");
@@ -290,7 +290,7 @@ async fn a_cluster_may_lose_any_server() {
                 assert_eq!(event(&mut rig).await, format!("{seq} blob.created u1 {{}}"));
             }
         }
-        cluster[dead].restart();
+        server.restart();
         rig.until("current", |state| state.current).await;
     }
 }
