@@ -91,8 +91,8 @@ pub(crate) async fn measure(feeds: &Feeds) -> anyhow::Result<()> {
         feeds.seconds
     );
     println!(
-        "{:<9} {:>9} {:>12} {:>10} {:>10} {:>14}",
-        "feed", "events/s", "node CPU %", "p50 ms", "p99 ms", "indexer CPU %"
+        "{:<9} {:>9} {:>12} {:>10} {:>10} {:>10} {:>14}",
+        "feed", "events/s", "node CPU %", "p50 ms", "p99 ms", "read back", "indexer CPU %"
     );
     let mut ratios = [Vec::new(), Vec::new()];
     for _ in 0..feeds.repeat {
@@ -145,6 +145,7 @@ impl Feeds {
         let mut taken = Vec::new();
         for rate in [self.rate, self.rate * TIMES] {
             *arrived.own.lock().expect("nobody panics with it") = Some(Histogram::new(3)?);
+            let read_back = nodes[measured].metric("rivulet_feed_repaired_total").await;
             let before = (nodes[measured].cpu()?, indexer.cpu()?);
             self.load(&nats, rate, self.seconds, &mut sent, &arrived).await?;
             let figures = Figures {
@@ -159,10 +160,11 @@ impl Feeds {
             };
             let percent = |cpu: Duration| cpu.as_secs_f64() * 100.0 / self.seconds as f64;
             println!(
-                "{feed:<9} {rate:>9} {:>12.2} {:>10.2} {:>10.2} {:>14}",
+                "{feed:<9} {rate:>9} {:>12.2} {:>10.2} {:>10.2} {:>10} {:>14}",
                 percent(figures.node),
                 figures.own.value_at_quantile(0.5) as f64 / 1e6,
                 figures.own.value_at_quantile(0.99) as f64 / 1e6,
+                nodes[measured].metric("rivulet_feed_repaired_total").await - read_back,
                 match indexing[0] {
                     true => format!("{:.2}", percent(figures.indexer)),
                     false => "-".to_owned(),
@@ -277,11 +279,17 @@ impl Node {
     }
 
     async fn indexes(&self) -> bool {
+        self.metric("rivulet_feed_indexing").await == 1
+    }
+
+    /// A metric's value; 0 where there is none.
+    async fn metric(&self, name: &str) -> u64 {
         let Ok(page) = reqwest::get(format!("http://{}/metrics", self.admin)).await else {
-            return false;
+            return 0;
         };
         let page = page.text().await.unwrap_or_default();
-        page.lines().any(|line| line == "rivulet_feed_indexing 1")
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        page.lines().find_map(value).unwrap_or_default()
     }
 
     fn cpu(&self) -> anyhow::Result<Duration> {
