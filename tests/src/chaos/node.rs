@@ -64,7 +64,11 @@ impl Program {
 
     /// The router of this path.
     pub fn at(path: PathBuf) -> Self {
-        Self { path, plant: None }
+        Self {
+            path,
+            plant: None,
+            by_user: false,
+        }
     }
 }
 
