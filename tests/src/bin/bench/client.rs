@@ -28,6 +28,7 @@ pub(crate) use self::{
     check::{Due, Faults},
     connect::{OFFER_DEFLATE, Request},
     dialect::Dialect,
+    frames::{TEXT, frame},
     window::{Grant, Window},
 };
 use self::{
@@ -142,7 +143,11 @@ impl Crowd {
         drop(connected);
         let mut greeting = String::new();
         for of_thread in greetings {
-            greeting = of_thread?;
+            let said = of_thread?;
+            // A thread without clients has heard none.
+            if !said.is_empty() {
+                greeting = said;
+            }
         }
         Ok(Self {
             threads,

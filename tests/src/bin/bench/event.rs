@@ -7,24 +7,45 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) enum Padding {
     /// One letter again and again.
     Plain,
-    /// Hexadecimal digits by chance, which deflate makes about half as long, as it does ordinary JSON.
-    Digits,
+    /// Words and numbers by chance, which deflate makes about half as long, as it does ordinary JSON.
+    Words,
 }
+
+const WORDS: [&str; 16] = [
+    "created",
+    "processor",
+    "pending",
+    "document",
+    "finished",
+    "chapter",
+    "preview",
+    "message",
+    "schema",
+    "progress",
+    "conversation",
+    "reader",
+    "updated",
+    "duration",
+    "author",
+    "status",
+];
 
 /// Data number `number`, made now, of `size` bytes (at least 64).
 pub(crate) fn data(number: u64, size: usize, padding: Padding) -> String {
     let mut data = format!(r#"{{"number":{number},"made":{},"pad":""#, now());
     match padding {
         Padding::Plain => data.extend(std::iter::repeat_n('x', size.saturating_sub(data.len() + 2))),
-        Padding::Digits => {
+        Padding::Words => {
             // xorshift, from the number: no two events alike.
             let mut state = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             while data.len() + 2 < size {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
-                data.push(char::from(b"0123456789abcdef"[(state >> 60) as usize]));
+                data += WORDS[(state >> 60) as usize];
+                data += &format!(" {:04} ", (state >> 32) % 10_000);
             }
+            data.truncate(size - 2);
         }
     }
     data + r#""}"#

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::client::Faults;
+use crate::{client::Faults, server::Cpu};
 
 /// The figures of one contestant in one repetition, by name.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,15 @@ pub(crate) struct Figures {
 impl Figures {
     pub(crate) fn set(&mut self, name: &'static str, value: f64) {
         self.values.insert(name, value);
+    }
+
+    /// What `times` of something took of the server: microseconds each, and how many a second and core.
+    pub(crate) fn per(&mut self, times: usize, name: &'static str, cpu: Cpu) {
+        let times = times as f64;
+        self.set(name, times / cpu.total().as_secs_f64());
+        self.set("cpu", cpu.total().as_secs_f64() * 1e6 / times);
+        self.set("user", cpu.user.as_secs_f64() * 1e6 / times);
+        self.set("kernel", cpu.kernel.as_secs_f64() * 1e6 / times);
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<f64> {

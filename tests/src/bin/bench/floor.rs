@@ -124,7 +124,7 @@ fn send(floor: &Floor, mut streams: Vec<TcpStream>, granted: &Granted) -> anyhow
 
 fn frame(floor: &Floor, number: u64) -> anyhow::Result<bytes::Bytes> {
     let padding = match floor.deflate {
-        true => Padding::Digits,
+        true => Padding::Words,
         false => Padding::Plain,
     };
     let event = enveloped(number, &data(number, floor.size, padding));

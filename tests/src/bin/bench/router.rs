@@ -20,6 +20,7 @@ pub(crate) struct Router {
     pub(crate) server: Server,
     pub(crate) address: SocketAddr,
     pub(crate) nats: Arc<Nats>,
+    admin: SocketAddr,
     directory: TempDir,
 }
 
@@ -37,11 +38,12 @@ impl Router {
         let nats = Arc::new(runtime.block_on(Nats::start()));
         let directory = tempfile::tempdir()?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let program = std::env::current_exe()?.with_file_name("rivulet");
         let mut arguments = vec!["serve".to_owned()];
         let own = [
             ("listen", address.to_string()),
-            ("admin_listen", "off".into()),
+            ("admin_listen", admin.to_string()),
             ("nats_url", nats.url()),
             ("data_dir", directory.path().display().to_string()),
         ];
@@ -71,6 +73,7 @@ impl Router {
             server,
             address,
             nats,
+            admin,
             directory,
         })
     }
@@ -78,6 +81,18 @@ impl Router {
     /// The process, where it listens, its NATS, and what must be kept as long.
     pub(crate) fn into_parts(self) -> (Server, SocketAddr, Arc<Nats>, TempDir) {
         (self.server, self.address, self.nats, self.directory)
+    }
+
+    /// A line of its metrics: the value behind this name and its labels.
+    pub(crate) fn metric(&self, runtime: &Runtime, name: &str) -> anyhow::Result<f64> {
+        let page = runtime.block_on(async {
+            let answer = reqwest::get(format!("http://{}/metrics", self.admin)).await?;
+            answer.text().await
+        })?;
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.context("no such metric")?.parse()?)
     }
 
     pub(crate) fn publishing_client(&self, runtime: &Runtime) -> async_nats::Client {

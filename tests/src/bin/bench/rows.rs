@@ -1,20 +1,28 @@
 //! The rows of the matrix, in the order of the table of targets. A row is one file: add it to [`ALL`].
 
+mod accept;
 mod batched;
 mod broadcast;
+mod compressed;
 mod flat_out;
 mod idle;
+mod per_user;
+mod resume;
 
 use tokio::runtime::Runtime;
 
 use crate::{figures::Figures, goals::Goal};
 
 /// All rows.
-pub(crate) const ALL: [&dyn Row; 4] = [
+pub(crate) const ALL: [&dyn Row; 8] = [
     &broadcast::Broadcast,
     &batched::Batched,
     &flat_out::FlatOut,
     &idle::Idle,
+    &compressed::Compressed,
+    &per_user::PerUser,
+    &resume::Resume,
+    &accept::Accept,
 ];
 
 /// What a run has at hand.

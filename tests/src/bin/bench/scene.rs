@@ -135,7 +135,7 @@ impl Scene {
             rate: self.rate.unwrap_or(0),
             size: self.size,
             padding: match self.deflate {
-                true => Padding::Digits,
+                true => Padding::Words,
                 false => Padding::Plain,
             },
             types: self.types,
@@ -175,6 +175,11 @@ impl Scene {
             let nats = after.nats.since(before.nats).total();
             figures.set("nats", micros(nats) / deliveries);
         }
+        if self.each_to_one {
+            // So many deliveries is an event.
+            let each = self.sessions as f64 / self.users as f64;
+            figures.set("event", micros(server.total()) / deliveries * each);
+        }
         if self.rate.is_some() {
             figures.set("p50", ended.latency.value_at_quantile(0.5) as f64 / 1e6);
             figures.set("p99", ended.latency.value_at_quantile(0.99) as f64 / 1e6);
@@ -205,12 +210,20 @@ impl Scene {
         Ok(figures)
     }
 
-    /// Connects everyone and lets nothing happen: the memory of a session.
-    pub(crate) fn idle(&self, runtime: &Runtime, contestant: Contestant) -> anyhow::Result<Figures> {
-        let host = contestant.host(runtime, self)?;
+    /// Connects everyone, lets so many events happen and then nothing: the memory of a session.
+    pub(crate) fn hold(
+        &self,
+        runtime: &Runtime,
+        contestant: Contestant,
+        events: u64,
+    ) -> anyhow::Result<Figures> {
+        let mut host = contestant.host(runtime, self)?;
         let before = host.server.settled_memory()?;
         let crowd = Crowd::connect(self.guests(contestant, &host))?;
         crowd.begin(None, None);
+        let (source, grant) = host.source(runtime, self.published(contestant))?;
+        grant(events);
+        crowd.wait_for(crowd.deliveries(events));
         let after = host.server.settled_memory()?;
         let mut figures = Figures::default();
         figures.set("base", before as f64 / 1e6);
@@ -218,7 +231,9 @@ impl Scene {
             "memory",
             after.saturating_sub(before) as f64 / self.sessions as f64,
         );
-        figures.faults = crowd.end(0)?.faults;
+        figures.faults = crowd.end(events)?.faults;
+        drop(grant);
+        source.end(runtime)?;
         Ok(figures)
     }
 

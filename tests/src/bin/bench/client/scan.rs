@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn events_are_found_in_objects_arrays_and_compressed_messages() {
         let events: Vec<String> = (7..10)
-            .map(|number| enveloped(number, &data(number, 200, Padding::Digits)))
+            .map(|number| enveloped(number, &data(number, 200, Padding::Words)))
             .collect();
         let array = format!("[{}]", events.join(","));
         let mut scan = Scan::new(200);

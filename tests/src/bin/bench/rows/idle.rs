@@ -52,6 +52,6 @@ impl Row for Idle {
         if bench.quick {
             scene.sessions = 50;
         }
-        scene.idle(&bench.runtime, Contestant::of(contestant)?)
+        scene.hold(&bench.runtime, Contestant::of(contestant)?, 0)
     }
 }
