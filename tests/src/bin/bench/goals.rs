@@ -1,5 +1,7 @@
 //! The targets, as data: what a row must reach and what it aims at.
 
+use serde_json::{Value, json};
+
 use crate::figures::{Results, Spread, short};
 
 /// A figure of a contestant.
@@ -65,8 +67,24 @@ pub(crate) struct Verdict {
     pub(crate) measured: Spread,
     pub(crate) must: String,
     pub(crate) aim: String,
-    pub(crate) must_met: Option<bool>,
-    pub(crate) aim_met: Option<bool>,
+    must_met: Option<bool>,
+    aim_met: Option<bool>,
+}
+
+impl Verdict {
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "row": self.letter.to_string(),
+            "figure": self.text,
+            "median": self.measured.median,
+            "least": self.measured.least,
+            "most": self.measured.most,
+            "must": self.must,
+            "must_met": self.must_met,
+            "aim": self.aim,
+            "aim_met": self.aim_met,
+        })
+    }
 }
 
 impl Goal {

@@ -8,32 +8,35 @@
 //! - [`rows`]: the matrix, a file a row; most are one [`scene`];
 //! - [`contestant`]: who takes part: [`router`], [`floor`], and the peers of `tests/load/peers/`;
 //! - [`client`]: the clients of all of them; [`publish`]: the events;
-//! - [`figures`], [`goals`], [`table`]: what came of it.
+//! - [`run`]: one run of it; [`figures`], [`goals`]: what came of it; [`table`], [`record`], [`chart`]: what is
+//!   shown and kept;
+//! - [`curves`]: what a delivery costs as the work grows.
 
 #![allow(clippy::print_stdout, reason = "a bench is there to print its figures")]
 
+mod chart;
 mod client;
 mod contestant;
+mod curves;
 mod event;
 mod figures;
 mod floor;
 mod goals;
 mod publish;
+mod record;
 mod router;
 mod rows;
+mod run;
 mod scene;
 mod server;
 mod table;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::{Parser, Subcommand};
 
-use self::{
-    figures::Results,
-    rows::{Bench, Row},
-};
+use self::{record::Circumstances, rows::Bench, run::Run};
 
 #[derive(Parser)]
 #[command(
@@ -54,6 +57,12 @@ struct Arguments {
     /// Tiny sizes, once: whether all of it works, not how fast it is
     #[arg(long)]
     quick: bool,
+    /// The cost curves in place of the matrix
+    #[arg(long, conflicts_with_all = ["row", "only"])]
+    curves: bool,
+    /// Keep the results here [default: a whole run's in tests/load/results, its chart in docs/images; nothing of a part]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
     /// Name the rows
     #[arg(long)]
     list: bool,
@@ -64,6 +73,15 @@ enum Part {
     /// The bare server; the bench starts it itself
     #[command(hide = true)]
     Floor(floor::Floor),
+}
+
+impl Arguments {
+    /// Where the results are kept.
+    fn folder(&self) -> Option<PathBuf> {
+        let whole = self.row.is_empty() && self.only.is_empty() && !self.quick;
+        let kept = record::root().join("tests/load/results");
+        self.out.clone().or(whole.then_some(kept))
+    }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -93,52 +111,22 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "no row is called `{letter}`; see --list"
         );
     }
-    let bench = Bench {
-        // The publisher and what asks the router whether it is ready.
-        runtime: tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?,
-        quick: arguments.quick,
+    let run = Run {
+        bench: Bench {
+            // The publisher and what asks the router whether it is ready.
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()?,
+            quick: arguments.quick,
+        },
+        repeat: if arguments.quick { 1 } else { arguments.repeat },
+        circumstances: Circumstances::look(),
     };
-    let repeat = if arguments.quick { 1 } else { arguments.repeat };
-    let mut measured = Vec::new();
-    for row in rows::ALL {
-        if arguments.row.is_empty() || arguments.row.contains(&row.letter()) {
-            measured.push((row, repetitions(&bench, row, repeat, &arguments.only)?));
-        }
-    }
-    let mut verdicts = Vec::new();
-    let mut void = false;
-    println!();
-    for (row, results) in &measured {
-        println!("{}", table::of_row(*row, results));
-        verdicts.extend(row.goals().iter().filter_map(|goal| goal.verdict(results)));
-        void |= !results.void().is_empty();
-    }
-    println!("{}", table::of_goals(&verdicts));
-    Ok(ExitCode::from(u8::from(void)))
-}
-
-/// Measures a row so many times, everyone in turn within each.
-fn repetitions(bench: &Bench, row: &dyn Row, repeat: usize, only: &[String]) -> anyhow::Result<Results> {
-    println!("{}: {}", row.letter(), row.title());
-    let mut results = Results {
-        contestants: row
-            .contestants()
-            .iter()
-            .filter(|name| only.is_empty() || only.iter().any(|one| one == *name))
-            .map(|name| ((*name).to_owned(), Vec::new()))
-            .collect(),
+    let (runs, void) = match arguments.curves {
+        true => run.curves(arguments)?,
+        false => run.matrix(arguments)?,
     };
-    for _ in 0..repeat {
-        for (contestant, repetitions) in &mut results.contestants {
-            let figures = row
-                .measure(bench, contestant)
-                .with_context(|| format!("row {}, {contestant}", row.letter()))?;
-            println!("   {}", table::line(row, contestant, &figures));
-            repetitions.push(figures);
-        }
-    }
-    Ok(results)
+    println!("{} passed, {void} failed", runs - void);
+    Ok(ExitCode::from(u8::from(void > 0)))
 }

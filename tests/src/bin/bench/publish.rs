@@ -20,11 +20,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum To {
     Everyone,
-    /// So many users from number `first` on, each event to the next of them.
-    Users {
-        first: u64,
-        count: u64,
-    },
+    /// So many users, each event to the next of them.
+    Users(u64),
 }
 
 /// What is published.
@@ -116,9 +113,7 @@ async fn publish(
             let mut headers = HeaderMap::new();
             match published.to {
                 To::Everyone => headers.insert("Rivulet-Audience", "everyone"),
-                To::Users { first, count } => {
-                    headers.insert("Rivulet-User", format!("user-{}", first + number % count));
-                }
+                To::Users(count) => headers.insert("Rivulet-User", format!("user-{}", number % count)),
             }
             let payload = data(number, published.size, published.padding).into();
             let subject = event_type(number, published.types);

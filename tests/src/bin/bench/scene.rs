@@ -33,10 +33,8 @@ pub(crate) struct Scene {
     pub(crate) arrays: bool,
     /// Each event to one user, in turn, instead of to all.
     pub(crate) each_to_one: bool,
-    /// Of how many users the events are, where each is to one.
+    /// Of how many users the events are, in turn, where each is to one; sessions are of the first of them, in turn.
     pub(crate) users: u64,
-    /// Number of the first of them who has a session here.
-    pub(crate) here: u64,
     pub(crate) patterns: String,
     pub(crate) types: u64,
     pub(crate) router: Setup,
@@ -61,7 +59,6 @@ impl Default for Scene {
             arrays: false,
             each_to_one: false,
             users: 0,
-            here: 0,
             patterns: "blob.*".into(),
             types: 1,
             router: Setup::default(),
@@ -94,7 +91,10 @@ impl Moment {
 impl Scene {
     /// The user of client number `number`.
     pub(crate) fn user(&self, number: usize) -> String {
-        format!("user-{}", self.here + number as u64)
+        match self.users {
+            0 => format!("user-{number}"),
+            users => format!("user-{}", number as u64 % users),
+        }
     }
 
     fn warm_up(&self) -> u64 {
@@ -106,7 +106,7 @@ impl Scene {
             false => vec![Due::ALL],
             true => (0..self.sessions as u64)
                 .map(|number| Due {
-                    first: self.here + number,
+                    first: number % self.users,
                     stride: self.users,
                 })
                 .collect(),
@@ -127,10 +127,7 @@ impl Scene {
         Published {
             to: match self.each_to_one {
                 false => To::Everyone,
-                true => To::Users {
-                    first: 0,
-                    count: self.users,
-                },
+                true => To::Users(self.users),
             },
             rate: self.rate.unwrap_or(0),
             size: self.size,

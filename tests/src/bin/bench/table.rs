@@ -30,6 +30,7 @@ pub(crate) fn of_row(row: &dyn Row, results: &Results) -> String {
     }
     let mut text = format!("**{}: {}**\n\n", row.letter(), row.title());
     text += &markdown(&lines);
+    let _ = writeln!(text, "\n{}\n", row.reading());
     for (contestant, repetitions) in &results.contestants {
         for (at, figures) in repetitions.iter().enumerate() {
             for remark in &figures.remarks {

@@ -89,7 +89,7 @@ impl Row for PerUser {
         let rate = if bench.quick { 2_500 } else { highest_rate(bench)? };
         let mut scene = Scene {
             sessions: users,
-            users: users as u64,
+            users: if broadcast { 0 } else { users as u64 },
             rate: Some(if broadcast { rate / users as u32 } else { rate }),
             duration: Duration::from_secs(6),
             each_to_one: !broadcast,
