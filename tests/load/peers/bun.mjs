@@ -6,7 +6,8 @@ import { listening, play } from './source.mjs';
 const server = Bun.serve({
   hostname: '127.0.0.1',
   port: 0,
-  fetch: (request, own) => (own.upgrade(request) ? undefined : new Response('WebSocket only', { status: 426 })),
+  fetch: (request, own) =>
+    own.upgrade(request) ? undefined : new Response('WebSocket only', { status: 426 }),
   websocket: {
     perMessageDeflate: false,
     // Silence is no reason to leave.

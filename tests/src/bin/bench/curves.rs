@@ -9,7 +9,7 @@ use crate::{
     contestant::Contestant,
     figures::{Figures, Results, short},
     record::of_results,
-    rows::Bench,
+    rows::{Bench, QUICK},
     scene::Scene,
     table::markdown,
 };
@@ -115,8 +115,9 @@ pub(crate) fn all(quick: bool) -> Vec<Curve> {
             .map(|(_, scene)| scene)
         {
             scene.sessions = scene.sessions.min(100);
-            scene.rate = scene.rate.map(|rate| rate.min(200));
-            scene.duration = Duration::from_secs(1);
+            scene.rate = scene.rate.map(|rate| rate.min(500));
+            scene.users = scene.users.min(100);
+            scene.duration = QUICK;
         }
     }
     curves

@@ -14,8 +14,11 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// Sets a figure; one that came to nothing, as a ratio to no time at all, is none.
     pub(crate) fn set(&mut self, name: &'static str, value: f64) {
-        self.values.insert(name, value);
+        if value.is_finite() {
+            self.values.insert(name, value);
+        }
     }
 
     /// What `times` of something took of the server: microseconds each, and how many a second and core.

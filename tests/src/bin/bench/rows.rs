@@ -9,6 +9,8 @@ mod idle;
 mod per_user;
 mod resume;
 
+use std::time::Duration;
+
 use tokio::runtime::Runtime;
 
 use crate::{figures::Figures, goals::Goal};
@@ -31,6 +33,9 @@ pub(crate) struct Bench {
     /// Tiny sizes: whether it works, not how fast.
     pub(crate) quick: bool,
 }
+
+/// How long a scene lasts where only its completeness counts.
+pub(crate) const QUICK: Duration = Duration::from_millis(300);
 
 /// A column of a row's table: the figure and its heading.
 pub(crate) type Column = (&'static str, &'static str);

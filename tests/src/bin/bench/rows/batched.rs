@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AT_A_RATE, Bench, Column, Row};
+use super::{AT_A_RATE, Bench, Column, QUICK, Row};
 use crate::{
     contestant::Contestant,
     figures::Figures,
@@ -72,7 +72,7 @@ impl Row for Batched {
         scene.router.set.push(("sessions.linger", "10ms".into()));
         if bench.quick {
             scene.sessions = 50;
-            scene.duration = Duration::from_secs(1);
+            scene.duration = QUICK;
         }
         scene.play(&bench.runtime, Contestant::of(contestant)?)
     }

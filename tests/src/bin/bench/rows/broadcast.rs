@@ -1,8 +1,6 @@
 //! Rows a and e: each event to everyone, one by one.
 
-use std::time::Duration;
-
-use super::{AT_A_RATE, Bench, Column, Row};
+use super::{AT_A_RATE, Bench, Column, QUICK, Row};
 use crate::{
     contestant::Contestant,
     figures::Figures,
@@ -85,7 +83,7 @@ impl Row for Broadcast {
         let mut scene = Scene::default();
         if bench.quick {
             scene.sessions = 50;
-            scene.duration = Duration::from_secs(1);
+            scene.duration = QUICK;
         }
         scene.play(&bench.runtime, Contestant::of(contestant)?)
     }

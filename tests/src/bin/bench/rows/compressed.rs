@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, Column, Row};
+use super::{Bench, Column, QUICK, Row};
 use crate::{
     contestant::Contestant,
     figures::Figures,
@@ -88,7 +88,7 @@ impl Row for Compressed {
         };
         if bench.quick {
             scene.sessions = 50;
-            scene.duration = Duration::from_secs(1);
+            scene.duration = QUICK;
         }
         let server = Contestant::of(contestant)?;
         let mut figures = scene.play(&bench.runtime, server)?;

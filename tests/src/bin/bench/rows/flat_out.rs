@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, Column, Row};
+use super::{Bench, Column, QUICK, Row};
 use crate::{
     contestant::Contestant,
     figures::Figures,
@@ -95,7 +95,7 @@ impl Row for FlatOut {
         scene.router.workers = Some(2);
         if bench.quick {
             scene.sessions = 50;
-            scene.duration = Duration::from_secs(1);
+            scene.duration = QUICK;
         }
         scene.play(&bench.runtime, Contestant::of(contestant)?)
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use super::{Bench, Column, Row};
+use super::{Bench, Column, QUICK, Row};
 use crate::{
     contestant::Contestant,
     figures::Figures,
@@ -99,7 +99,7 @@ impl Row for PerUser {
             scene.sessions = 1;
         }
         if bench.quick {
-            scene.duration = Duration::from_secs(1);
+            scene.duration = QUICK;
         }
         scene.play(&bench.runtime, Contestant::of(contestant)?)
     }
