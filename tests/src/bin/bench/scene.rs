@@ -52,7 +52,7 @@ impl Default for Scene {
         Self {
             sessions: 1_000,
             rate: Some(50),
-            duration: Duration::from_secs(8),
+            duration: Duration::from_secs(7),
             size: 200,
             batch: None,
             deflate: false,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use rustix::time::{ClockId, clock_gettime};
@@ -106,6 +106,10 @@ impl Clients {
             });
         }
         let window = orders.window.as_ref().map_or(0, |(window, _)| window.size());
+        ensure!(
+            window == 0 || !connections.is_empty(),
+            "a window needs a client in every thread"
+        );
         Ok(Self {
             poll,
             connections,

@@ -64,7 +64,7 @@ impl Row for Batched {
     fn measure(&self, bench: &Bench, contestant: &str) -> anyhow::Result<Figures> {
         let mut scene = Scene {
             rate: Some(500),
-            duration: Duration::from_secs(5),
+            duration: Duration::from_secs(4),
             batch: Some(Duration::from_millis(10)),
             arrays: contestant == "rivulet-v1",
             ..Scene::default()

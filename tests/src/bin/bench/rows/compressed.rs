@@ -83,7 +83,7 @@ impl Row for Compressed {
         let mut scene = Scene {
             size: 2_000,
             deflate: contestant != "rivulet-plain",
-            duration: Duration::from_secs(6),
+            duration: Duration::from_secs(5),
             ..Scene::default()
         };
         if bench.quick {

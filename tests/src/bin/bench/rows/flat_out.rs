@@ -89,7 +89,7 @@ impl Row for FlatOut {
     fn measure(&self, bench: &Bench, contestant: &str) -> anyhow::Result<Figures> {
         let mut scene = Scene {
             rate: None,
-            duration: Duration::from_secs(4),
+            duration: Duration::from_secs(3),
             ..Scene::default()
         };
         scene.router.workers = Some(2);

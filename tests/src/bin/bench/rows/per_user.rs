@@ -91,7 +91,7 @@ impl Row for PerUser {
             sessions: users,
             users: if broadcast { 0 } else { users as u64 },
             rate: Some(if broadcast { rate / users as u32 } else { rate }),
-            duration: Duration::from_secs(6),
+            duration: Duration::from_secs(5),
             each_to_one: !broadcast,
             ..Scene::default()
         };
