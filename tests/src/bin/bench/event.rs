@@ -59,10 +59,46 @@ pub(crate) fn enveloped(number: u64, data: &str) -> String {
     )
 }
 
+/// Which of so many users an event is for, where each is for one: all of them in turn, neighbours far apart, so
+/// that those who are here get theirs evenly over the time. The number of users divides a million.
+pub(crate) fn user_of(number: u64, users: u64) -> u64 {
+    number * 101 % users
+}
+
+/// The first event for this user; the next is `users` events on.
+pub(crate) fn first_for(user: u64, users: u64) -> u64 {
+    // 101 × 9,901 is 1 more than a million: one undoes the other.
+    user * 9_901 % users
+}
+
 /// Nanoseconds since 1970: one clock for all processes of a machine.
 pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("after 1970")
         .as_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_user_has_a_turn_and_knows_when() {
+        for users in [1, 50, 100, 1_000, 100_000] {
+            for user in (0..users).step_by(7) {
+                assert_eq!(user_of(first_for(user, users), users), user);
+                assert_eq!(user_of(first_for(user, users) + users, users), user);
+            }
+        }
+    }
+
+    #[test]
+    fn data_has_the_size_that_was_asked_for() {
+        for padding in [Padding::Plain, Padding::Words] {
+            for size in [64, 200, 65_536] {
+                assert_eq!(data(123_456, size, padding).len(), size);
+            }
+        }
+    }
 }

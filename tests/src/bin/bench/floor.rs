@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use rivulet::websocket::{MessageKind, accept_key, compressed_frame, text_frame};
 
-use crate::event::{Padding, data, enveloped};
+use crate::event::{Padding, data, enveloped, user_of};
 
 /// What it sends. How many events in all comes line by line to its standard input.
 #[derive(Args, Clone, Debug)]
@@ -100,7 +100,7 @@ fn send(floor: &Floor, mut streams: Vec<TcpStream>, granted: &Granted) -> anyhow
         while number < until {
             if floor.each_to_one {
                 let frame = frame(floor, number)?;
-                let to = number as usize % streams.len();
+                let to = user_of(number, streams.len() as u64) as usize;
                 streams[to].write_all(&frame)?;
             } else {
                 batch.extend_from_slice(&frame(floor, number)?);

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     client::Grant,
-    event::{Padding, data},
+    event::{Padding, data, user_of},
 };
 
 /// Whom an event is for.
@@ -113,7 +113,9 @@ async fn publish(
             let mut headers = HeaderMap::new();
             match published.to {
                 To::Everyone => headers.insert("Rivulet-Audience", "everyone"),
-                To::Users(count) => headers.insert("Rivulet-User", format!("user-{}", number % count)),
+                To::Users(count) => {
+                    headers.insert("Rivulet-User", format!("user-{}", user_of(number, count)));
+                }
             }
             let payload = data(number, published.size, published.padding).into();
             let subject = event_type(number, published.types);

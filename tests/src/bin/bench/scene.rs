@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use crate::{
     client::{Crowd, Due, Grant, Guests, THREADS, Taken, Window},
     contestant::{Contestant, Host},
-    event::Padding,
+    event::{Padding, first_for},
     figures::Figures,
     publish::{Published, To},
     router::Setup,
@@ -106,7 +106,7 @@ impl Scene {
             false => vec![Due::ALL],
             true => (0..self.sessions as u64)
                 .map(|number| Due {
-                    first: number % self.users,
+                    first: first_for(number % self.users, self.users),
                     stride: self.users,
                 })
                 .collect(),
