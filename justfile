@@ -50,11 +50,13 @@ gen *arguments: (_need "rust")
 e2e *arguments: (_need "rust" "python" "nats")
     cargo test --locked --package rivulet-tests "$@"
 
-# Measure CPU per delivered event and latency, in the release profile
+# The bench matrix beside a bare server and the peers (tests/load/README.md): `--row a`, `--quick`, `--curves`, `--list`
 [group('measure it')]
-bench *arguments: (_need "rust" "python" "nats")
+[no-exit-message]
+bench *arguments: (_need "rust" "python" "nats" "node" "bun")
     cargo build --locked --release --package rivulet --bin rivulet
-    cargo run --locked --release --package rivulet-tests --bin bench -- "$@"
+    cargo build --locked --release --package rivulet-tests --bin bench
+    target/release/bench "$@"
 
 # Measure what a connect costs, a session that only waits, and (`--tokens`) the check of a token
 [group('measure it')]

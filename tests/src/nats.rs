@@ -58,6 +58,11 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// A client of it.
     pub async fn client(&self) -> async_nats::Client {
         async_nats::connect(self.url())

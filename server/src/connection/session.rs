@@ -15,6 +15,7 @@ use rivulet_protocol::{
     scalar::{SafeInteger, Timestamp},
 };
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use ulid::Ulid;
 
 use super::{
     Node,
@@ -37,7 +38,7 @@ use crate::{
 /// A session: admitted, its `connected` on the way. The state before it is [`Admitted`].
 #[derive(Debug)]
 pub struct Session {
-    id: String,
+    id: Ulid,
     identity: Identity,
     kind: ClientKind,
     patterns: Arc<[Pattern]>,
@@ -123,7 +124,7 @@ impl Session {
     /// Registers what was admitted: from here on its events come, or from the position that it asked for. What
     /// was wrong in the query is said right after `connected`. What it takes up is the connection's to hold.
     pub fn open(
-        id: String,
+        id: Ulid,
         admitted: Admitted,
         outbox: Arc<Outbox>,
         node: Arc<Node>,
@@ -146,7 +147,7 @@ impl Session {
                 .clone()
                 .zip(position.seq)
                 .map(|(epoch, seq)| Asked { epoch, seq, head: 0 });
-            let message = connected(&id, &identity, kind, &patterns, position, resumed, &node);
+            let message = connected(id, &identity, kind, &patterns, position, resumed, &node);
             Encoded::message(&ServerMessage::Connected(message), None)
         };
         let interest = Interest::new(Arc::clone(&patterns), Arc::clone(&identity.events));
@@ -187,8 +188,8 @@ impl Session {
     }
 
     /// The session's id.
-    pub fn id(&self) -> &str {
-        &self.id
+    pub fn id(&self) -> Ulid {
+        self.id
     }
 
     /// Who it is of.
@@ -723,7 +724,7 @@ fn subscribed(patterns: &[Pattern], position: &Position) -> Subscribed {
 }
 
 fn connected(
-    session_id: &str,
+    session_id: Ulid,
     identity: &Identity,
     kind: ClientKind,
     patterns: &[Pattern],
@@ -736,7 +737,7 @@ fn connected(
     Connected {
         status: "ready".into(),
         user_id: identity.user.to_string(),
-        session_id: session_id.to_owned(),
+        session_id: session_id.to_string(),
         protocol: match kind {
             ClientKind::V1 => SUBPROTOCOL,
             ClientKind::Plain => PLAIN,
