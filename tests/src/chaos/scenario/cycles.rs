@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use serde_json::json;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -25,7 +26,7 @@ use crate::{
         stranger::{Stranger, frame},
         vitals::Vitals,
     },
-    token::token,
+    token::token_with,
 };
 
 const CYCLES: u64 = 100_000;
@@ -112,7 +113,9 @@ async fn cycle(stage: &Stage, numbers: Range<u64>) -> anyhow::Result<()> {
 /// Connects and goes, in one of eight ways.
 async fn one(door: SocketAddr, number: u64) -> anyhow::Result<()> {
     let mut stranger = Stranger::come(door, number).await?;
-    let token = token(&user(1_000_000 + (number % USERS) as usize));
+    // A token of its own: the first half of the cycles fills the router's memory of known tokens.
+    let user = user(1_000_000 + (number % USERS) as usize);
+    let token = token_with(&user, json!({ "jti": number.to_string() }));
     match number % 8 {
         0 => {
             stranger.begin("rivulet.v1", &token, "events=*").await?;
