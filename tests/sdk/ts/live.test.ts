@@ -388,8 +388,8 @@ test('a drained node is left for another, and nothing is lost', LIMIT, async () 
       seen,
       Array.from({ length: 50 }, (_, number) => `blob-${number}`),
     );
-    // By itself when it was told to, or by the router's close, whichever came first.
-    assert.deepEqual(states.slice(-2), ['connecting', 'connected']);
+    // By itself when it was told to, or by the router's close, whichever came first; all may have come before either.
+    await until('at the other node', () => states.join().endsWith('connecting,connected'));
   });
 });
 
