@@ -6,7 +6,7 @@
 #![no_main]
 
 use std::{
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::{Duration, SystemTime},
 };
 
@@ -17,6 +17,7 @@ use libfuzzer_sys::fuzz_target;
 use rivulet::{
     auth::{Auth, MAX_TOKEN_BYTES},
     config::{Config, Inputs, Purpose},
+    metrics::Metrics,
 };
 
 const SECRET: &str = "a secret of thirty-two bytes, at least";
@@ -27,7 +28,16 @@ static AUTH: LazyLock<Auth> = LazyLock::new(|| {
     let inputs = Inputs::default().set("jwt_secret", SECRET);
     let config = Config::load(&inputs, Purpose::Router).unwrap();
     let devices = config.limits.devices_per_user;
-    Auth::new(&config.auth, &config.roles, &config.default_role, devices, false).unwrap()
+    let metrics = Arc::new(Metrics::new([]));
+    Auth::new(
+        &config.auth,
+        &config.roles,
+        &config.default_role,
+        devices,
+        false,
+        metrics,
+    )
+    .unwrap()
 });
 
 fuzz_target!(|text: &str| {
