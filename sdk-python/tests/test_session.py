@@ -12,7 +12,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 
-from rivulet import Client, Cursor, RivuletError
+from rivulet import Client, CreateBlob, Cursor, RivuletError
 
 Script = Callable[["Router"], Awaitable[None]]
 
@@ -187,6 +187,49 @@ class Scripted(unittest.IsolatedAsyncioTestCase):
             async with asyncio.timeout(60):
                 await client.events("book.*").ready()
         self.assertEqual(self.errors, [])
+
+    async def _given_up(self, script: Script, deadline: float = 1) -> RivuletError:
+        """What a command ends in that the router refuses as one too many until its deadline."""
+        client = await self.client(script)
+        async with client:
+            await client.ready()
+            with self.assertRaises(RivuletError) as raised:
+                await client.command(CreateBlob(content="c", schema_id="s"), deadline=deadline)
+        return raised.exception
+
+    async def test_what_is_too_much_until_its_deadline_says_so(self) -> None:
+        heard: list[str] = []
+
+        async def script(router: Router) -> None:
+            await router.connected()
+            while True:
+                heard.append((await router.heard())["id"])
+                late = {"code": "RATE_LIMITED", "message": "too many", "retry_after": 0.01}
+                await router.say("error", late, id=heard[-1])
+
+        error = await self._given_up(script)
+        self.assertEqual((error.code, error.retry_after), ("RATE_LIMITED", 0.01))
+        self.assertGreater(len(heard), 1)
+        self.assertEqual(len(set(heard)), 1)
+
+    async def test_what_may_have_been_done_before_it_was_refused_has_an_unknown_outcome(self) -> None:
+        refused = 0
+
+        async def script(router: Router) -> None:
+            nonlocal refused
+            await router.connected()
+            if len(self.routers) == 1:
+                await router.heard()
+                router.socket.transport.abort()
+                return
+            while True:
+                late = {"code": "RATE_LIMITED", "message": "too many", "retry_after": 60}
+                await router.say("error", late, id=(await router.heard())["id"])
+                refused += 1
+
+        error = await self._given_up(script, deadline=4)
+        self.assertGreater(refused, 0)
+        self.assertEqual(error.code, "OUTCOME_UNKNOWN")
 
     async def test_more_patterns_than_a_session_holds_end_the_readers_that_came_last(self) -> None:
         client = await self.client(lambda router: _connected(router, most=2))

@@ -21,7 +21,7 @@ export interface Commands {
 
 interface Waiting {
   text: string;
-  /** What it is when its deadline passes now. */
+  /** What it is when its deadline passes while it is not asked. */
   late: RivuletError;
   /** Whether its answer may come on this connection. */
   asked?: boolean;
@@ -46,12 +46,11 @@ export function commands(most: number, send: (text: string) => boolean): Command
   let pace = 0;
   let pacing: ReturnType<typeof setTimeout> | undefined;
 
-  const unknown = new RivuletError('OUTCOME_UNKNOWN', 'no answer came');
+  const unknown = new RivuletError('OUTCOME_UNKNOWN', 'no answer');
 
   const go = (each: Waiting) => {
     try {
       each.asked = send(each.text);
-      if (each.asked) each.late = unknown;
     } catch (error) {
       each.fail(error);
     }
@@ -96,12 +95,12 @@ export function commands(most: number, send: (text: string) => boolean): Command
           };
         const each: Waiting = {
           text: JSON.stringify({ type, id, data }),
-          late: new RivuletError('COMMAND_TIMEOUT', 'not sent in time'),
+          late: new RivuletError('COMMAND_TIMEOUT', 'not sent'),
           resolve: settle(resolve),
           fail: settle(reject),
         };
         const abort = () => each.fail(signal?.reason);
-        const timer = setTimeout(() => each.fail(each.late), deadline);
+        const timer = setTimeout(() => each.fail(each.asked ? unknown : each.late), deadline);
         signal?.addEventListener('abort', abort);
         waiting.set(id, each);
         next();
@@ -112,16 +111,20 @@ export function commands(most: number, send: (text: string) => boolean): Command
       if (type === 'reply') each.resolve(data);
       else if (data.code !== 'RATE_LIMITED') each.fail(failure(data));
       else {
-        // The router did nothing with it. More than ten of these in a minute would end the connection.
+        // The router did nothing with it now, and perhaps did on a connection before. More than ten of these in
+        // a minute would end the connection.
         each.asked = false;
-        each.late = failure(data);
+        if (each.late !== unknown) each.late = failure(data);
         // A backend may say it too, of one command; the others don't wait long for that.
         pace = Math.min(1000, pace * 2 || (data.retry_after ?? 1) * 1000);
         next();
       }
     },
     sendAll() {
-      for (const each of waiting.values()) each.asked = false;
+      for (const each of waiting.values()) {
+        each.late = each.asked ? unknown : each.late;
+        each.asked = false;
+      }
       next();
     },
     close() {

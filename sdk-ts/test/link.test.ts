@@ -285,6 +285,22 @@ test('what is refused as too much until its deadline says so, and not that its o
   await assert.rejects(asked, { code: 'RATE_LIMITED', message: 'the model is busy', retryAfter: 60 });
 });
 
+test('what may have been done before it was refused has an unknown outcome', async () => {
+  await start();
+  last().connected();
+  const asked = client.command.createBlob({ content: 'c', schema_id: 's' });
+  const { id } = last().sent[0] ?? {};
+  client.reconnect();
+  await settle();
+  last().connected();
+  assert.equal(last().sent[0]?.id, id);
+  for (let second = 0; second < 10; second++) {
+    last().say({ type: 'error', id, data: { code: 'RATE_LIMITED', message: 'slow down', retry_after: 60 } });
+    mock.timers.tick(1000);
+  }
+  await assert.rejects(asked, { code: 'OUTCOME_UNKNOWN' });
+});
+
 test('a command that is given up while it waits for the pace is not sent', async () => {
   await start();
   last().connected();

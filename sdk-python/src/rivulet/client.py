@@ -200,7 +200,8 @@ class Client(Generic[E]):
 
         Raises:
             RivuletError: What the router or the backend answered; `COMMAND_TIMEOUT`: not sent by the
-                deadline, nothing happened; `OUTCOME_UNKNOWN`: sent, and not answered by the deadline;
+                deadline, nothing happened; `RATE_LIMITED`: the same, as there were too many (one too many is
+                sent again, slower, until then); `OUTCOME_UNKNOWN`: sent, and not answered by the deadline;
                 `QUEUE_FULL`: too many wait to be sent; `CLOSED`; why the client is stopped;
                 `INVALID_MESSAGE`: the reply is not what the command brings.
         """
@@ -214,6 +215,8 @@ class Client(Generic[E]):
                 reply = await pending.answer
         except TimeoutError:
             extra = {"id": command_id}
+            if pending.sent_at is None and pending.refused is not None:
+                raise pending.refused from None
             if pending.sent_at is None:
                 late = "the deadline passed before it was sent: nothing happened"
                 raise RivuletError("COMMAND_TIMEOUT", late, extra=extra) from None

@@ -1,9 +1,11 @@
 """The commands of a client: those that wait to be sent and those that wait for their answer. No socket."""
 
 import asyncio
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -26,7 +28,13 @@ class Pending:
     answer: "asyncio.Future[Any]"
     """The `data` of the reply, or a `RivuletError`."""
     sent_at: float | None = field(default=None)
-    """When it was sent last; None as long as it never was."""
+    """When it was sent last; None as long as nobody can have done anything with it."""
+    lost: bool = field(default=False)
+    """Whether it went out on a connection that broke before the answer."""
+    refused: RivuletError | None = field(default=None)
+    """Why it was sent back as one too many, if it was: it is sent again."""
+    order: int = field(default_factory=count().__next__)
+    """Commands are sent in the order in which they were given."""
 
 
 class Pace:
@@ -115,9 +123,15 @@ class Commands:
         pending = self._in_flight.pop(command_id, None) if command_id is not None else None
         if pending is None:
             return False
-        if isinstance(answer, RivuletError):
-            if answer.code == "RATE_LIMITED" and answer.retry_after and pending.sent_at is not None:
-                self._pace.refused(monotonic(), pending.sent_at, answer.retry_after)
+        if isinstance(answer, RivuletError) and answer.code == "RATE_LIMITED":
+            assert pending.sent_at is not None, "it is in flight"
+            self._pace.refused(monotonic(), pending.sent_at, answer.retry_after or _LONGEST_HOLD)
+            pending.refused = answer
+            # The router did nothing with it now, and perhaps did before.
+            if not pending.lost:
+                pending.sent_at = None
+            insort(self._waiting, pending, key=lambda other: other.order)
+        elif isinstance(answer, RivuletError):
             self._set(pending, error=answer)
         else:
             self._set(pending, answer)
@@ -126,6 +140,8 @@ class Commands:
 
     def lost(self) -> None:
         """The connection is gone: what was not answered is sent again, first."""
+        for pending in self._in_flight.values():
+            pending.lost = True
         self._waiting.extendleft(reversed(self._in_flight.values()))
         self._in_flight.clear()
         self._pace = Pace()
