@@ -182,7 +182,13 @@ fn is_void_by(fault: Fault, counter: &str, words: &str) {
     assert_eq!(figures["void"], true);
     for other in ["lost", "doubled", "reordered", "foreign"] {
         let count = figures["checks"][other].as_u64().unwrap();
-        assert_eq!(count > 0, other == counter, "{other} {figures}");
+        // An event that is to change places with the one after the last never comes, to ten sessions.
+        let excused = if matches!(fault, Fault::Swap) && other == "lost" {
+            10
+        } else {
+            0
+        };
+        assert_eq!(count > excused, other == counter, "{other} {figures}");
     }
     let first = figures["checks"]["first"].as_str().unwrap();
     assert!(first.starts_with("event ") && first.ends_with(words), "{first}");
