@@ -4,7 +4,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, map::Entry};
 
 /// One JSON object, without duplicate keys. serde_json bounds the depth at 127.
 pub(super) fn parse_object(text: &str) -> Result<Value, String> {
@@ -81,11 +81,13 @@ impl<'de> Deserialize<'de> for Unique {
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
                 let mut object = Map::new();
                 while let Some((key, Unique(value))) = entries.next_entry::<String, _>()? {
-                    if object.contains_key(&key) {
-                        let key: String = key.chars().take(64).collect();
-                        return Err(A::Error::custom(format_args!("the key `{key}` stands twice")));
+                    match object.entry(key) {
+                        Entry::Vacant(place) => drop(place.insert(value)),
+                        Entry::Occupied(first) => {
+                            let key: String = first.key().chars().take(64).collect();
+                            return Err(A::Error::custom(format_args!("the key `{key}` stands twice")));
+                        }
                     }
-                    object.insert(key, value);
                 }
                 Ok(Value::Object(object))
             }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use async_nats::{
-    HeaderMap, HeaderValue, Message,
+    HeaderMap, HeaderName, HeaderValue, Message,
     header::{NATS_SEQUENCE, NATS_STREAM, NATS_SUBJECT, NATS_TIME_STAMP},
 };
 use bytes::Bytes;
@@ -11,6 +11,9 @@ use rivulet_protocol::scalar::Timestamp;
 
 use super::source::{Check, Content, Reading, Rejection, Rule, Sources};
 use crate::event::Event;
+
+/// What the server writes: which stream, the subject, the sequence, the time.
+static OWN: [HeaderName; 4] = [NATS_STREAM, NATS_SUBJECT, NATS_SEQUENCE, NATS_TIME_STAMP];
 
 /// A message and what its way says of it.
 #[derive(Debug)]
@@ -56,15 +59,22 @@ impl Arrived {
     /// headers only the last value is its own: a publisher may have put others before it.
     pub(super) fn stored(stream: &str, message: Message) -> Self {
         let stored = message.headers.as_ref().and_then(|headers| {
-            let last = |name| headers.get_last(name).map(HeaderValue::as_str);
-            if last(NATS_STREAM)? != stream {
+            // Hashing a name costs more than comparing it with the six or so that there are.
+            let mut own = [None; 4];
+            for (name, values) in headers.iter() {
+                if let Some(which) = OWN.iter().position(|own| own == name) {
+                    own[which] = values.last().map(HeaderValue::as_str);
+                }
+            }
+            let [name, subject, seq, time] = own;
+            if name? != stream {
                 return None;
             }
             let place = Place::Stored {
-                seq: last(NATS_SEQUENCE)?.parse().ok()?,
-                time: Timestamp::parse(last(NATS_TIME_STAMP)?)?,
+                seq: seq?.parse().ok()?,
+                time: Timestamp::parse(time?)?,
             };
-            Some((last(NATS_SUBJECT)?.to_owned(), place))
+            Some((subject?.to_owned(), place))
         });
         let (subject, place) = stored.unwrap_or_else(|| (message.subject.to_string(), Place::Foreign));
         Self {
