@@ -100,7 +100,10 @@ export interface Client<Events = EventMap, Commands = CommandMap> {
   onGap(listener: (gap: Gap) => void): () => void;
   /** Calls `listener` with events of types that neither this version nor the families know. */
   onUnknown(listener: (event: UnknownEvent) => void): () => void;
-  /** Calls `listener` with what nobody waits for; without a listener it goes to the console. */
+  /**
+   * Calls `listener` with what nobody waits for: what a handler throws, what stops the client, an outage that outlasts
+   * the first try, once each. Without a listener it goes to the console.
+   */
   onError(listener: (error: unknown) => void): () => void;
 
   /** Connects anew, now, also after the router said to stay away. */
@@ -157,6 +160,10 @@ export function makeClient(options: ClientOptions, make: MakeLink): Client<Recor
     ...BUILTIN,
     ...families.flatMap((family) => Object.entries(family.eventTypes)),
   ]);
+  const fault = (error: unknown) => {
+    if (faults.size) for (const listener of faults) listener(error);
+    else console.error(error);
+  };
   const gone = new AbortController();
   const { signal } = gone;
   const link = make(
@@ -181,7 +188,7 @@ export function makeClient(options: ClientOptions, make: MakeLink): Client<Recor
         for (const reader of readers)
           if (reader.patterns.some(({ text }) => text === pattern)) reader.end(error);
       },
-      fault: (error) => fault(error),
+      fault,
       changed: () => tell(states, link.state),
       moved() {
         if (cursorStore) saving ??= after(SAVES_EVERY, save);
@@ -190,10 +197,6 @@ export function makeClient(options: ClientOptions, make: MakeLink): Client<Recor
   );
   const waiting = commands(maxCommands, link.send);
 
-  const fault = (error: unknown) => {
-    if (faults.size) for (const listener of faults) listener(error);
-    else console.error(error);
-  };
   const tell = <T>(to: Set<Listener<T>>, value: T) => {
     for (const listener of to) {
       try {

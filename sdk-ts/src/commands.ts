@@ -122,7 +122,7 @@ export function commands(most: number, send: (text: string) => boolean): Command
     },
     sendAll() {
       for (const each of waiting.values()) {
-        each.late = each.asked ? unknown : each.late;
+        if (each.asked) each.late = unknown;
         each.asked = false;
       }
       next();

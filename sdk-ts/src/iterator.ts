@@ -31,7 +31,8 @@ export function eventQueue<T extends { seq?: number }>(most: number, ended: () =
     open = false;
     failure = error;
     ended();
-    takers.splice(0).map(finish);
+    // Once: nothing is pushed and nobody waits here any more.
+    takers.map(finish);
   };
   return {
     end,

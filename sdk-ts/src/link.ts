@@ -134,6 +134,7 @@ export const socketLink: MakeLink = ({ url, token, device, WebSocket, known, sig
     error = why;
     triedAt = performance.now();
     leave('stopped');
+    owner.fault(why);
   };
 
   const tryLater = (retryAfter?: number) => {
@@ -170,7 +171,7 @@ export const socketLink: MakeLink = ({ url, token, device, WebSocket, known, sig
     try {
       socket = new WebSocket(address(url, query), protocols);
     } catch (fault) {
-      return stop(new RivuletError('CLOSED', String(fault)));
+      return stop(new RivuletError('CLOSED', `${url}: ${fault}`));
     }
     connection = connect(
       socket,
@@ -181,23 +182,25 @@ export const socketLink: MakeLink = ({ url, token, device, WebSocket, known, sig
           take(received);
         }
       },
-      (code, reason) => ended(code, reason),
+      ended,
     );
   };
 
   const ended = (code: number, reason: string) => {
     // Whoever was let in and stayed begins anew; whoever is thrown out at once waits longer each time.
     if (state === 'connected' && performance.now() - triedAt > ceiling(attempt)) attempt = 0;
-    error = said ?? new RivuletError('CLOSED', `closed: ${code} ${reason}`);
-    // What a close says of it, an error has said before.
-    const { retryAfter } = error;
+    error = said ?? new RivuletError('CLOSED', `${url}: closed ${code} ${reason}`);
     const advice = CLOSE_CODES[code as keyof typeof CLOSE_CODES];
-    const spent = advice === 'new_token' && typeof token !== 'function';
-    const unseated = advice === 'when_allowed' && !retryAfter;
-    if (advice === 'no' || spent || unseated) {
-      stop(error);
+    // What a close says of it, an error has said before.
+    const unseated = advice === 'when_allowed' && !error.retryAfter;
+    if (advice === 'no' || unseated || (advice === 'new_token' && typeof token !== 'function')) {
       seatless = unseated;
-    } else tryLater(retryAfter);
+      stop(error);
+    } else {
+      tryLater(error.retryAfter);
+      // The first try after an end is often good; of a longer outage one word is enough.
+      if (attempt === 2) owner.fault(error);
+    }
   };
 
   const move = (seq?: number) => {

@@ -65,7 +65,7 @@ function checked(text: string): string[] {
   if (tokens.length > MAX_TOKENS) throw new InvalidPattern(text, 'too_many_tokens');
   for (const [index, token] of tokens.entries()) {
     if (tokens[index - 1] === '>') throw new InvalidPattern(text, 'rest_before_end');
-    if (token === '') throw new InvalidPattern(text, 'empty_token');
+    if (!token) throw new InvalidPattern(text, 'empty_token');
     if (token === '*' || token === '>') continue;
     if (/[*>]/.test(token)) throw new InvalidPattern(text, 'wildcard_in_token');
     if (/[^A-Za-z0-9_-]/.test(token)) throw new InvalidPattern(text, 'character');

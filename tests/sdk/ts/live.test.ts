@@ -50,7 +50,7 @@ function recording(): {
   return { sent, urls, WebSocket: Recording as unknown as SocketConstructor };
 }
 
-/** A client that is closed with its test, and whose faults fail it. */
+/** A client that is closed with its test, and whose faults fail it; but for the ends of connections, which tests bring about. */
 async function withClient(
   options: Partial<ClientOptions> & { user: string; faults?: unknown[] },
   body: (client: Client) => Promise<void>,
@@ -58,7 +58,9 @@ async function withClient(
   const { user, faults, ...rest } = options;
   const client = createClient({ url: router.url, token: token(user), ...rest });
   const unexpected: unknown[] = [];
-  client.onError((fault) => (faults ?? unexpected).push(fault));
+  client.onError((fault) => {
+    if ((fault as RivuletError).code !== 'CLOSED') (faults ?? unexpected).push(fault);
+  });
   try {
     await body(client);
   } finally {
@@ -347,15 +349,22 @@ test('a fresh token is sent before the old one ends, and the session goes on', L
 });
 
 test('a token that is refused is asked for again; a text is not', LIMIT, async () => {
+  const refused: unknown[] = [];
   let asked = 0;
-  await withClient({ user: 'late', token: () => (asked++ < 2 ? 'a.b.c' : token('late')) }, async (client) => {
+  const later = () => (asked++ < 2 ? 'a.b.c' : token('late'));
+  await withClient({ user: 'late', token: later, faults: refused }, async (client) => {
     await connected(client);
     assert.equal(asked, 3);
   });
-  await withClient({ user: 'bad', token: 'a.b.c' }, async (client) => {
+  await withClient({ user: 'bad', token: 'a.b.c', faults: refused }, async (client) => {
     await until('stopped', () => client.state === 'stopped');
     assert.equal(client.error?.code, 'UNAUTHORIZED');
   });
+  // The one at its second refusal, the other as it stops.
+  assert.deepEqual(
+    refused.map((fault) => (fault as RivuletError).code),
+    ['UNAUTHORIZED', 'UNAUTHORIZED'],
+  );
   const faults: unknown[] = [];
   let tries = 0;
   const failing = () => {
@@ -463,6 +472,37 @@ test('a handler that is too slow for the router loses nothing', LIMIT, async () 
     );
     assert(ends > 0, 'the router never had enough of it');
   });
+});
+
+test('what keeps a client from its events is told to who asks for nothing, and once', LIMIT, async () => {
+  const told: string[] = [];
+  const { error } = console;
+  console.error = (fault: unknown) => void told.push(String(fault));
+  const said = async (url: string, bearer: string) => {
+    const before = told.length;
+    const client = createClient({ url, token: bearer });
+    const states: string[] = [];
+    client.onState((state) => states.push(state));
+    client.on('blob.*', () => {});
+    await until('the end, or three tries', () =>
+      ['stopped', 'waiting,connecting,waiting,connecting,waiting'].some((end) => states.join().endsWith(end)),
+    );
+    client.close();
+    return told.slice(before);
+  };
+  try {
+    assert.deepEqual(await said('http://127.0.0.1:1', token('ada')), [
+      'RivuletError: http://127.0.0.1:1: closed 1006 ',
+    ]);
+    const [nowhere, ...more] = await said('nowhere', token('ada'));
+    assert.match(nowhere ?? '', /^RivuletError: nowhere: .*URL/);
+    assert.deepEqual(more, []);
+    assert.deepEqual(await said(router.url, 'no.token.atall'), [
+      'RivuletError: the token is malformed: a part of it is not base64url without padding',
+    ]);
+  } finally {
+    console.error = error;
+  }
 });
 
 test('whose seat is taken stops, and takes it back when asked to', LIMIT, async () => {
