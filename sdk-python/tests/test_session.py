@@ -280,6 +280,17 @@ class Scripted(unittest.IsolatedAsyncioTestCase):
                 await self.until(lambda client=client: client.state == "waiting")
             self.assertGreaterEqual(waits[0], at_least)
 
+    async def test_an_outage_is_told_to_who_asks_for_nothing_and_once(self) -> None:
+        tries: list[None] = []
+        # Nothing ever listens on port 1 of this machine.
+        client = Client("http://127.0.0.1:1", token="ada", on_state=lambda state: tries.append(None))
+        with self.assertLogs("rivulet", "WARNING") as told:
+            async with client:
+                # Each try is two states.
+                await self.until(lambda: len(tries) >= 8)
+        self.assertEqual(len(told.records), 1)
+        self.assertIn("can't connect to ws://127.0.0.1:1/api/v1/ws", told.records[0].getMessage())
+
     async def test_what_must_not_come_again_stops_with_its_reason(self) -> None:
         for code, reason, meaning in [
             (1000, "", "UNAVAILABLE"),

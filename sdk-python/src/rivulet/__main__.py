@@ -81,7 +81,7 @@ async def _tail(url: str, token: str, patterns: list[str], as_json: bool, count:
         token=token,
         on_state=on_state,
         on_gap=lambda gap: _say(f"a gap ({gap.reason}): after {gap.from_seq}, up to {gap.to_seq}"),
-        on_error=lambda error: _say(str(error)),
+        on_error=lambda error: None if str(error) == told else _say(str(error)),
     )
     async with client:
         left = count

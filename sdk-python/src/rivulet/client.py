@@ -83,8 +83,8 @@ class Client(Generic[E]):
             on_unknown: Called, and awaited, with every event whose type no family has. Readers whose pattern
                 matches get it too.
             on_error: Called with what no call of the program's own brings: frames that can't be read, a token
-                that could not be had, refused patterns that nobody reads, what other hooks raised. Absent, it
-                is logged as a warning.
+                that could not be had, refused patterns that nobody reads, what other hooks raised, and, once,
+                an outage that outlasts the first try. Absent, it is logged as a warning.
             on_state: Called with each new `state`.
             cursor: Where to go on from; else the store's position, else the stream's head.
             cursor_store: Keeps the position over restarts of the program: saved at most every 250 ms and at

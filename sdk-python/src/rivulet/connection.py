@@ -90,6 +90,7 @@ class Connection:
         self._on_state = on_state
         self._backoff = Backoff()
         self._tokens_refused = 0
+        self._tries_failed = 0
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -127,7 +128,13 @@ class Connection:
                 self.error = error
                 self._delivery.report(error)
                 return self._backoff.next()
-            return self._decide(await self._session(token))
+            ended = await self._session(token)
+            next_try = self._decide(ended)
+            self._tries_failed = self._tries_failed + 1 if ended.lasted is None else 0
+            # The first try after an end is often good; of a longer outage one word is enough.
+            if self._tries_failed == 2 and self.error is not None and next_try is not self.error:
+                self._delivery.report(self.error)
+            return next_try
         except Exception as fault:
             log.exception("a fault of the client's own")
             return RivuletError("INTERNAL", f"a fault of the client's own: {fault!r}")
@@ -149,7 +156,7 @@ class Connection:
                 ssl=self._ssl,
             )
         except InvalidStatus as refused:
-            return _refused_by_http(refused)
+            return _refused_by_http(refused, _shown(self._url))
         except (OSError, EOFError, TimeoutError, InvalidHandshake) as failed:
             why = str(failed) or type(failed).__name__
             return Ended(
@@ -257,7 +264,7 @@ def _retry_after(reason: str) -> float | None:
     return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds <= LONGEST else None
 
 
-def _refused_by_http(refused: InvalidStatus) -> Ended:
+def _refused_by_http(refused: InvalidStatus, url: str) -> Ended:
     """What an answer of HTTP is as a close: of a proxy, or of something that is no router."""
     response = refused.response
     status, after = response.status_code, response.headers.get("Retry-After", "")
@@ -270,7 +277,7 @@ def _refused_by_http(refused: InvalidStatus) -> Ended:
         code, meaning = 4403, "FORBIDDEN"
     else:
         code, meaning = 1013, "UNAVAILABLE"
-    message = f"the address answered with HTTP {status}, which is no WebSocket"
+    message = f"{url} answered with HTTP {status}, which is no WebSocket: is it the address of a router?"
     return Ended(code, error=RivuletError(meaning, message, retry_after=retry_after))
 
 
