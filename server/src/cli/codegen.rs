@@ -27,13 +27,16 @@ pub(crate) struct Codegen {
     /// The families: those of the router at this address
     #[arg(long, value_name = "URL", value_parser = fetch::address)]
     from: Option<Url>,
-    /// The file, with --lang; without, below which directory the project's files stand [default: .]
+    /// The file, with --lang; without, below which directory the project's files stand [default: the project's own tree]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// Write nothing; exit 1 if a file is not as it would be written
     #[arg(long)]
     check: bool,
 }
+
+/// What only the project's own tree has.
+const SOURCE: &str = "protocol/src/codegen";
 
 /// For which SDK.
 #[derive(Clone, Copy, ValueEnum)]
@@ -102,6 +105,13 @@ impl Codegen {
 
     /// The project's own files.
     fn write_project(self) -> Result<(), Failure> {
+        // Some forty files, a `docs/` among them: nothing for a directory that happens to be somebody's.
+        if self.out.is_none() && !Path::new(SOURCE).is_dir() {
+            return usage(
+                "this is not the project's own tree. Types for families of your own: --lang ts or python, with \
+                 --families DIRECTORY or --from URL, and --out FILE. The project's files all the same: --out DIRECTORY",
+            );
+        }
         let project = self.out.unwrap_or_else(|| ".".into());
         let mut stale = Vec::new();
         for (path, text) in generated() {
