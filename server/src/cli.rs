@@ -46,8 +46,8 @@ Exit codes:
   1  it did not; the last line on standard error says why
   2  the command line or the configuration is wrong (`rivulet check`, whose answer that is, exits 1)
 
-Every key of the configuration has a variable of the environment, such as RIVULET_LISTEN:
-docs/configuration.md lists them all.";
+Every key of the configuration has a variable of the environment, such as RIVULET_LISTEN: docs/configuration.md \
+lists them all.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -245,6 +245,9 @@ async fn within_seconds<T, E: fmt::Display>(asked: impl Future<Output = Result<T
     const PATIENCE: Duration = Duration::from_secs(10);
     let answer = tokio::time::timeout(PATIENCE, asked).await;
     answer
-        .map_err(|_| Failure::other(format_args!("NATS has not answered for {} s", PATIENCE.as_secs())))?
+        .map_err(|_| Failure::other(format_args!(
+            "NATS has not answered for {} s: is it where `nats_url` says or, without that, `nats.json` in `data_dir`?",
+            PATIENCE.as_secs()
+        )))?
         .map_err(Failure::other)
 }

@@ -90,7 +90,11 @@ impl Listeners {
     /// The address that can't be had, and why.
     pub fn bind(config: &Config) -> anyhow::Result<Self> {
         let listen = |address: SocketAddr, key: &'static str| {
-            bind(address).with_context(|| format!("can't listen on {address}, as `{key}` says"))
+            bind(address).with_context(|| {
+                format!(
+                    "can't listen on {address}, as `{key}` says; `--set {key}=ADDRESS:PORT` says otherwise"
+                )
+            })
         };
         Ok(Self {
             clients: listen(config.listen, "listen")?,

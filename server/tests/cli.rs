@@ -131,6 +131,20 @@ fn help_names_every_subcommand_and_each_has_an_example() {
 }
 
 #[test]
+fn the_text_behind_a_help_is_wrapped_to_the_terminal_and_not_twice() {
+    for subcommand in SUBCOMMANDS {
+        let help = Rivulet::new().run(&[subcommand, "--help"]).good();
+        let lines: Vec<_> = help.lines().collect();
+        for pair in lines.windows(2) {
+            // A line that was wrapped leaves a rest, which must not end before another line of the same sentence.
+            let is_rest = pair[0].len() < 40 && pair[0].starts_with(char::is_lowercase);
+            let goes_on = pair[1].starts_with(char::is_lowercase);
+            assert!(!(is_rest && goes_on), "{subcommand}: {pair:?}");
+        }
+    }
+}
+
+#[test]
 fn a_wrong_command_line_ends_with_2() {
     for arguments in [
         &["nonsense"][..],
@@ -273,17 +287,28 @@ fn tokens_say_what_was_asked_for() {
 }
 
 #[test]
+fn codegen_without_arguments_leaves_a_directory_of_somebody_elses_alone() {
+    let rivulet = Rivulet::new();
+    for arguments in [&["codegen"][..], &["codegen", "--check"]] {
+        let stderr = rivulet.run(arguments).bad(2);
+        assert!(stderr.contains("--families DIRECTORY"), "{stderr}");
+    }
+    assert_eq!(fs::read_dir(rivulet.directory.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn codegen_notices_what_is_stale() {
     let rivulet = Rivulet::new();
-    let stderr = rivulet.run(&["codegen", "--check"]).bad(1);
+    let here = ["codegen", "--out", ".", "--check"];
+    let stderr = rivulet.run(&here).bad(1);
     assert!(
         stderr.contains("docs/configuration.md") && stderr.contains("docs/metrics.md"),
         "{stderr}"
     );
-    rivulet.run(&["codegen"]).good();
-    assert_eq!(rivulet.run(&["codegen", "--check"]).good(), "");
+    rivulet.run(&here[..3]).good();
+    assert_eq!(rivulet.run(&here).good(), "");
     fs::write(rivulet.directory.path().join("docs/metrics.md"), "edited").unwrap();
-    let stderr = rivulet.run(&["codegen", "--check"]).bad(1);
+    let stderr = rivulet.run(&here).bad(1);
     assert!(
         stderr.contains("docs/metrics.md") && !stderr.contains("configuration"),
         "{stderr}"
@@ -473,7 +498,10 @@ fn tail_gives_up_where_its_patterns_are_refused_or_the_answer_is_not_websocket()
         "{stderr}"
     );
     let stderr = rivulet.run(&["tail", "--user", "u1", "--url", &url]).bad(1);
-    assert_eq!(stderr, "rivulet: refused with HTTP 404\n");
+    assert!(
+        stderr.starts_with(&format!("rivulet: {url}/api/v1/ws: refused with HTTP 404: ")),
+        "{stderr}"
+    );
     router.join().unwrap();
 }
 
@@ -545,6 +573,62 @@ fn tail_mints_tokens_where_it_has_the_secret_and_refreshes_them() {
     let rivulet = Rivulet::new().with("RIVULET_JWT_SECRET", SECRET);
     rivulet.run(&["tail", "--user", "u1", "--url", &url]).bad(1);
     router.join().unwrap();
+}
+
+#[test]
+fn tail_ends_where_a_token_that_it_just_made_is_refused_and_says_what_to_look_at() {
+    for (secret, tries, advice) in [
+        (Some(SECRET), 2, "is that the router's?"),
+        (None, 1, "a router that is not in development wants a token"),
+    ] {
+        let script = Script::new();
+        let url = script.url();
+        let router = thread::spawn(move || {
+            for _ in 0..tries {
+                let (_, _, mut socket) = script.accept();
+                close(&mut socket, 4401, "unauthorized");
+            }
+        });
+        let mut rivulet = Rivulet::new();
+        if let Some(secret) = secret {
+            rivulet = rivulet.with("RIVULET_JWT_SECRET", secret);
+        }
+        let stderr = rivulet.run(&["tail", "--user", "u1", "--url", &url]).bad(1);
+        assert!(
+            stderr.contains("\nrivulet: closed with 4401") || stderr.starts_with("rivulet: closed with 4401"),
+            "{stderr}"
+        );
+        assert!(stderr.contains(advice), "{stderr}");
+        router.join().unwrap();
+    }
+}
+
+#[test]
+fn a_wrong_address_says_what_is_wrong_with_it() {
+    let rivulet = Rivulet::new();
+    for url in ["nonsense", "ws://127.0.0.1:8010"] {
+        let stderr = rivulet.run(&["health", "--url", url]).bad(2);
+        assert!(stderr.contains("allowed is http://host:port"), "{stderr}");
+    }
+
+    // What answers a greeting of TLS in plain words, as a router without a proxy does.
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("wss://{}", plain.local_addr().unwrap());
+    let mut tail = rivulet
+        .command(&["tail", "--user", "u1", "--url", &url])
+        .stderr(Stdio::piped())
+        .spawn()
+        .map(Running)
+        .unwrap();
+    let (mut stream, _) = plain.accept().unwrap();
+    let _ = stream.read(&mut [0; 4096]).unwrap();
+    stream
+        .write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        .unwrap();
+    let mut first = String::new();
+    let stderr = tail.0.stderr.take().unwrap();
+    BufReader::new(stderr).read_line(&mut first).unwrap();
+    assert!(first.contains("speaks no TLS: is it ws:// here?"), "{first}");
 }
 
 /// A program that runs until it is told to end.

@@ -202,7 +202,7 @@ impl Home {
         let directory = data_dir.join("nats");
         let failed = |path: &Path, fault: io::Error| BusError::File {
             path: path.to_owned(),
-            fault: fault.to_string(),
+            fault: format!("{fault}; the nats-server's files stand there, as `data_dir` says"),
         };
         fs::DirBuilder::new()
             .recursive(true)

@@ -135,8 +135,8 @@ pub(crate) struct Bench {
 }
 
 const AFTER_HELP: &str = "\
-Every session is checked: exactly the events that are due to it, once, in order. Anything lost, doubled or out of order
-makes the run void, which exits with 1. Ctrl-C ends it early, with what was measured. The result goes to standard
+Every session is checked: exactly the events that are due to it, once, in order. Anything lost, doubled or out of order \
+makes the run void, which exits with 1. Ctrl-C ends it early, with what was measured. The result goes to standard \
 output, everything else to standard error.
 
 Examples:

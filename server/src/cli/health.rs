@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use url::Url;
 
 use super::{Failure, Settings, block_on, print, reachable};
 
@@ -24,9 +25,10 @@ Exits 0 if the router is ready, 1 if it is not or does not answer within 5 s. In
 impl Health {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let config = self.settings.load()?;
-        let base = self
-            .url
-            .unwrap_or_else(|| format!("http://{}", reachable(config.listen)));
+        let base = match self.url {
+            Some(url) => checked(url)?,
+            None => format!("http://{}", reachable(config.listen)),
+        };
         let url = format!("{}/health/ready", base.trim_end_matches('/'));
         let (status, body) = block_on(ask(&url))??;
         if !status.is_success() {
@@ -37,6 +39,16 @@ impl Health {
         }
         print(body.trim())?;
         Ok(())
+    }
+}
+
+fn checked(url: String) -> Result<String, Failure> {
+    let scheme = Url::parse(&url).ok().map(|url| url.scheme().to_owned());
+    match scheme.as_deref() {
+        Some("http" | "https") => Ok(url),
+        _ => Err(Failure::Usage(format!(
+            "--url {url}: allowed is http://host:port or https://host"
+        ))),
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Publish {
 }
 
 const AFTER_HELP: &str = "\
-Without --nats-url it goes to the nats-server that a router on this machine has started; --data-dir says which.
+Without --nats-url it goes to the nats-server that a router on this machine has started; --data-dir says which. \
 Prints the stream and the sequence under which the event is kept.
 
 Examples:

@@ -32,8 +32,8 @@ Examples:
   From a file, one key set otherwise:
     rivulet serve --config rivulet.toml --set limits.devices_per_user=10
 
-SIGTERM and Ctrl-C drain: clients are told, their closes spread, commands awaited. Once more ends it at
-once.
+SIGTERM and Ctrl-C drain: clients are told, their closes spread, commands awaited. Once more ends it at once.
+
 docs/configuration.md lists every key.";
 
 /// The configuration of a router, its everyday keys as flags.

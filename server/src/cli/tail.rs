@@ -38,7 +38,7 @@ pub(crate) struct Tail {
     #[arg(long, value_enum, default_value_t = Format::Pretty)]
     format: Format,
     /// Leave after so many events
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Print what routers reject instead, read from NATS; patterns then match subjects
     #[arg(long, conflicts_with_all = ["url", "token", "user"])]
@@ -59,8 +59,8 @@ pub(crate) enum Format {
 }
 
 const AFTER_HELP: &str = "\
-Events go to standard output, everything else (connected, reconnecting, gaps) to standard error. A connection that
-breaks is made again, with the position of the last event; what does not get better by itself exits with 1.
+Events go to standard output, everything else (connected, reconnecting, gaps) to standard error. A connection \
+that breaks is made again, with the position of the last event; what does not get better by itself exits with 1.
 
 Examples:
   All events of u1, from a router in development mode on this machine:
@@ -102,7 +102,7 @@ impl Tail {
                     minter: Box::new(minter),
                     user: user.clone(),
                 },
-                None => Credentials::Given(user.as_str().to_owned()),
+                None => Credentials::Named(user.as_str().to_owned()),
             });
         }
         let from_variable = || variable("RIVULET_TOKEN").map(|token| token.to_string_lossy().into_owned());
@@ -122,10 +122,29 @@ impl Tail {
 
 /// What one connects with.
 enum Credentials {
-    /// A token, or a user id that a router in development takes for one.
+    /// A token.
     Given(String),
+    /// A user id, which a router in development takes for a token.
+    Named(String),
     /// A token of this user, as often as one is needed.
     Minted { minter: Box<Minter>, user: UserId },
+}
+
+impl Credentials {
+    /// What to do where a router refuses them.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Given(_) => "",
+            Self::Named(_) => {
+                "; a router that is not in development wants a token: --token, or its `jwt_secret` \
+                 (RIVULET_JWT_SECRET) here too, which signs one"
+            }
+            Self::Minted { .. } => {
+                "; the token is signed with `jwt_secret` (RIVULET_JWT_SECRET): is that the router's? A router in \
+                 development wants none"
+            }
+        }
+    }
 }
 
 /// What happens beside the events, on standard error.

@@ -43,7 +43,7 @@ pub(crate) struct Permissions {
 }
 
 const AFTER_HELP: &str = "\
-The token is signed with the router's own shared secret (`jwt_secret`, RIVULET_JWT_SECRET): for development and
+The token is signed with the router's own shared secret (`jwt_secret`, RIVULET_JWT_SECRET): for development and \
 scripts. In production the application's backend signs tokens, where it knows who somebody is.
 
 Examples:

@@ -153,10 +153,16 @@ struct Layers {
 }
 
 impl Layers {
+    /// The file that may name the keys for tokens can't be read: that there is none is not said on top of it.
+    fn keys_unknown(&mut self) {
+        self.faulty.insert("jwt_secret".to_owned());
+    }
+
     fn add_file(&mut self, path: &Path) {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
+                self.keys_unknown();
                 return self.problems.push(Problem {
                     key: path.display().to_string(),
                     value: None,
@@ -177,7 +183,9 @@ impl Layers {
                 message: error.message().to_owned(),
             });
         }
-        if errors.is_empty() {
+        if !errors.is_empty() {
+            self.keys_unknown();
+        } else {
             self.add_table(&file, "", table.get_ref(), key::description());
         }
     }

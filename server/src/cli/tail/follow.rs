@@ -66,6 +66,8 @@ struct State {
     drained: Option<Duration>,
     /// Why a connection was refused or ended, in the router's words.
     reason: Option<String>,
+    /// How many tokens in a row were refused.
+    refused: u32,
     heartbeat: Duration,
 }
 
@@ -87,6 +89,7 @@ impl Follow {
             device: Ulid::generate().to_string(),
             drained: None,
             reason: None,
+            refused: 0,
             heartbeat: FIRST_FRAME,
         };
         loop {
@@ -99,11 +102,21 @@ impl Follow {
                 },
                 Err(end) => end,
             };
-            let what = describe(&end, state.reason.as_deref());
+            let what = describe(&end, &self.url, state.reason.as_deref());
             let mut delay = match attempts.after(&end, began.elapsed(), rand::random()) {
                 Next::After(delay) => delay,
-                Next::WithNewToken(delay) if self.can_mint() => delay,
-                Next::WithNewToken(_) | Next::Stop => return Err(Failure::other(what)),
+                // The last one may have ended. One that was made just now is not refused for that.
+                Next::WithNewToken(delay) if self.can_mint() && state.refused == 0 => {
+                    state.refused += 1;
+                    delay
+                }
+                Next::WithNewToken(_) => {
+                    return Err(Failure::other(format_args!(
+                        "{what}{}",
+                        self.credentials.advice()
+                    )));
+                }
+                Next::Stop => return Err(Failure::other(what)),
             };
             if let Some(drained) = state.drained.take() {
                 delay = delay.max(drained);
@@ -122,7 +135,7 @@ impl Follow {
 
     fn token(&self) -> Result<String, Failure> {
         Ok(match &self.credentials {
-            Credentials::Given(token) => token.clone(),
+            Credentials::Given(token) | Credentials::Named(token) => token.clone(),
             Credentials::Minted { minter, user } => {
                 minter.mint(user, TOKEN_LIFETIME, &Permissions::default())?
             }
@@ -142,7 +155,7 @@ impl Follow {
                     retry_after: retry_after.and_then(|seconds| seconds.to_str().ok()?.parse().ok()),
                 })
             }
-            Ok(Err(error)) => Err(End::Lost(format!("{}: {error}", self.url))),
+            Ok(Err(error)) => Err(End::Lost(format!("{}: {}", self.url, fault(&error)))),
         })
     }
 
@@ -216,6 +229,7 @@ impl Follow {
         match &*frame.frame_type {
             "connected" => {
                 if let Some(connected) = read::<Connected>(frame.data) {
+                    state.refused = 0;
                     self.connected(&connected, state);
                 }
             }
@@ -351,13 +365,26 @@ fn reason(gap: &Gap) -> String {
         .unwrap_or_default()
 }
 
+/// Why there is no connection, for people. Of an answer without TLS the library says that it is corrupt.
+fn fault(error: &Error) -> String {
+    let text = error.to_string();
+    if text.contains("InvalidContentType") {
+        "what answers speaks no TLS: is it ws:// here?".to_owned()
+    } else {
+        text
+    }
+}
+
 /// How a connection ended, for people.
-fn describe(end: &End, reason: Option<&str>) -> String {
+fn describe(end: &End, url: &Url, reason: Option<&str>) -> String {
     match (end, reason) {
         (End::Closed { code, .. }, Some(said)) => format!("closed with {code}: {said}"),
         (End::Closed { code, reason }, None) if reason.is_empty() => format!("closed with {code}"),
         (End::Closed { code, reason }, None) => format!("closed with {code}: {reason}"),
-        (End::Refused { status, .. }, _) => format!("refused with HTTP {status}"),
+        (End::Refused { status: 404, .. }, _) => {
+            format!("{url}: refused with HTTP 404: is this where a router takes clients (its key `listen`)?")
+        }
+        (End::Refused { status, .. }, _) => format!("{url}: refused with HTTP {status}"),
         (End::Lost(what), _) => what.clone(),
     }
 }
