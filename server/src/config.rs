@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     check::Purpose,
+    key::nearest,
     load::{Flag, Inputs},
     problem::{Origin, Problem, Problems},
     reference::reference,

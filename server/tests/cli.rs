@@ -158,6 +158,7 @@ fn a_wrong_command_line_ends_with_2() {
         &["tail", "--user", "u1", "--token", "t"],
         &["tail"],
         &["tail", "--user", "u1", "--url", "nats://a"],
+        &["tail", "--user", "u1", "--count", "0"],
         &["publish", "blob created", "--data", "{}"],
         &["publish", "error", "--data", "{}"],
         &[
@@ -217,6 +218,37 @@ fn check_names_every_problem_and_ends_with_1() {
          listen = \"here\" (rivulet.toml line 1): allowed is an address and a port, such as 127.0.0.1:8010 or [::]:8010\n  \
          RIVULET_LIMITS_MAX_PATERNS: no key has this variable; did you mean `RIVULET_LIMITS_MAX_PATTERNS`?\n  \
          jwt_secret = *** (RIVULET_JWT_SECRET): allowed is a text of at least 32 bytes; this has 7. `openssl rand -base64 33` makes one\n"
+    );
+}
+
+#[test]
+fn a_configuration_file_that_cant_be_read_is_one_problem() {
+    let rivulet = Rivulet::new();
+    rivulet.file("bad.toml", "listen = \"0.0.0.0:8010\n");
+    for (file, why) in [
+        (
+            "nowhere.toml",
+            "nowhere.toml: the configuration file can't be read",
+        ),
+        ("bad.toml", "TOML (bad.toml line 1)"),
+    ] {
+        let stderr = rivulet.run(&["check", "--config", file]).bad(1);
+        assert!(
+            stderr.contains("has 1 problem:") && stderr.contains(why),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn a_family_that_declares_nothing_is_refused() {
+    let rivulet = Rivulet::new();
+    fs::create_dir(rivulet.directory.path().join("families")).unwrap();
+    rivulet.file("families/empty.json", r#"{"oneOf":[]}"#);
+    let stderr = rivulet.run(&["check", "--dev", "--families", "families"]).bad(1);
+    assert!(
+        stderr.contains("empty.json: at /oneOf: it names no event type"),
+        "{stderr}"
     );
 }
 
@@ -358,6 +390,11 @@ fn what_a_router_would_reject_is_not_published() {
         (
             &["publish", "blob.new", "--user", "u1", "--data", "@nowhere.json"],
             "--data @nowhere.json",
+        ),
+        // It may be somebody's own, so it is not refused; what is wrong here comes after that.
+        (
+            &["publish", "blob.deletd", "--user", "u1", "--data", "{}"],
+            "did you mean `blob.deleted`?",
         ),
         // Right, but nobody is there to take it.
         (

@@ -117,6 +117,14 @@ impl<'a> Reader<'a> {
             .into_iter()
             .find_map(|keyword| Some((keyword, root.get(keyword)?)))
         {
+            Some((keyword, Value::Array(branches)))
+                if branches.is_empty() && root.get(COMMANDS_KEY).is_none() =>
+            {
+                return Err(self.refuse(
+                    &format!("/{keyword}"),
+                    format!("it names no event type, and no `{COMMANDS_KEY}` stand beside it"),
+                ));
+            }
             Some((keyword, Value::Array(branches))) => branches
                 .iter()
                 .enumerate()

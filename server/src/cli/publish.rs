@@ -9,7 +9,7 @@ use bytes::Bytes;
 use clap::Args;
 use rivulet::{
     bus::{Published, Publisher, source::Sources},
-    config::{Config, Purpose},
+    config::{Config, Purpose, nearest},
 };
 use rivulet_protocol::{event::EventType, subject::UserId};
 use ulid::Ulid;
@@ -78,6 +78,21 @@ impl Publish {
             subject: self.subject.clone(),
         };
         let (message, _) = draft.address(&config, &sources, &payload, self.no_check)?;
+
+        // What no family declares passes as it is, so a typo would too, in silence.
+        let declared = config
+            .catalog
+            .events()
+            .iter()
+            .map(|event| event.event_type.as_str());
+        if config.catalog.event(self.event_type.as_str()).is_none()
+            && let Some(meant) = nearest(self.event_type.as_str(), declared)
+        {
+            eprintln!(
+                "· no family declares `{}`; did you mean `{meant}`?",
+                self.event_type
+            );
+        }
 
         let id = self.id.take().unwrap_or_else(|| Ulid::generate().to_string());
         let mut headers = message.headers();

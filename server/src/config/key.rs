@@ -93,7 +93,7 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
 }
 
 /// The one of `names` that was probably meant: few enough letters away.
-pub(super) fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|name| (strsim::damerau_levenshtein(written, name), name))
         .min_by_key(|(distance, _)| *distance)
