@@ -65,6 +65,19 @@ async function visit(address) {
       await blob.locator('button:enabled').waitFor();
       ended = (await blob.textContent()).includes('completed') ? 'completed' : 'failed';
     }
+    // What came while the page was cut off is read back when it connects again.
+    const other = await browser.newPage();
+    other.setDefaultTimeout(PATIENCE);
+    await other.goto(address);
+    await other.locator('#state[data-is=ready]').waitFor();
+    // Like its button, for as long as it takes.
+    await page.evaluate('client.cut(3_600_000)');
+    await page.locator('#state[data-is=waiting]').waitFor();
+    await other.fill('#content', 'Said while nobody listened.');
+    await other.click('#create button');
+    await other.locator('#events', { hasText: 'Said while nobody listened.' }).waitFor();
+    await page.evaluate('client.retry()');
+    await page.locator('#events', { hasText: 'Said while nobody listened.' }).waitFor();
     if (faults.length > 0) throw new Error(faults.join('\n'));
     if (options.screenshot) await page.screenshot({ path: options.screenshot });
   } finally {
