@@ -8,7 +8,7 @@
 //! was looked at with its user here.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -43,16 +43,18 @@ pub struct Users {
     marks: HashMap<u64, usize>,
     /// Who came since this was last asked.
     new: Vec<UserId>,
-    /// Who has no session, in the order in which they left; some have come back since.
-    left: VecDeque<(Instant, UserId)>,
-    lingering: usize,
+    /// Who has no session, in the order in which they left, each once: who comes back is taken out.
+    left: BTreeMap<u64, (Instant, UserId)>,
+    /// The number of the last who left.
+    departures: u64,
 }
 
 #[derive(Debug)]
 struct User {
     sessions: usize,
     since: Arc<AtomicU64>,
-    left: Option<Instant>,
+    /// The number in the order of those who left.
+    left: Option<u64>,
 }
 
 /// A user's being here, until the last clone is dropped.
@@ -111,8 +113,9 @@ impl Presence {
         });
         entry.sessions += 1;
         let since = Arc::clone(&entry.since);
-        let lingered = entry.left.take().is_some();
-        users.lingering -= usize::from(lingered);
+        if let Some(number) = entry.left.take() {
+            users.left.remove(&number);
+        }
         drop(users);
         if !known {
             self.came.notify_one();
@@ -143,14 +146,15 @@ impl Presence {
     fn leave(&self, user: &UserId) {
         let now = Instant::now();
         let mut users = self.lock();
+        let users = &mut *users;
         let Some(entry) = users.here.get_mut(user) else {
             return;
         };
         entry.sessions -= 1;
         if entry.sessions == 0 {
-            entry.left = Some(now);
-            users.left.push_back((now, user.clone()));
-            users.lingering += 1;
+            users.departures += 1;
+            entry.left = Some(users.departures);
+            users.left.insert(users.departures, (now, user.clone()));
         }
     }
 }
@@ -197,30 +201,30 @@ impl Users {
     /// Lets those go who left long ago, or too many; says who.
     pub fn sweep(&mut self, now: Instant) -> Vec<UserId> {
         let mut gone = Vec::new();
-        while let Some((left, user)) = self
-            .left
-            .pop_front_if(|(left, _)| self.lingering > LINGERING || now.duration_since(*left) >= LINGER)
-        {
-            // One who came back and left again stands behind.
-            if self.here.get(&user).is_some_and(|entry| entry.left == Some(left)) {
-                self.here.remove(&user);
-                self.lingering -= 1;
-                let mark = mark(&user.escaped());
-                if let Some(count) = self.marks.get_mut(&mark) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.marks.remove(&mark);
-                    }
-                }
-                gone.push(user);
+        loop {
+            let many = self.left.len() > LINGERING;
+            let Some(first) = self.left.first_entry() else {
+                return gone;
+            };
+            if !many && now.duration_since(first.get().0) < LINGER {
+                return gone;
             }
+            let (_, user) = first.remove();
+            self.here.remove(&user);
+            let mark = mark(&user.escaped());
+            if let Some(count) = self.marks.get_mut(&mark) {
+                *count -= 1;
+                if *count == 0 {
+                    self.marks.remove(&mark);
+                }
+            }
+            gone.push(user);
         }
-        gone
     }
 
     /// How many users are here, and how many of them have no session.
     pub fn count(&self) -> (usize, usize) {
-        (self.here.len(), self.lingering)
+        (self.here.len(), self.left.len())
     }
 }
 
@@ -275,6 +279,19 @@ mod tests {
         let gone = presence.lock().sweep(Instant::now());
         assert_eq!(gone, ["0", "1", "2"].map(user));
         assert_eq!(presence.lock().count(), (LINGERING, LINGERING));
+    }
+
+    #[test]
+    fn who_comes_and_goes_all_the_time_is_kept_once() {
+        let presence = Arc::new(Presence::new(true));
+        let stays = presence.enter(&user("b"));
+        for _ in 0..1_000 {
+            drop(presence.enter(&user("a")));
+            drop(presence.enter(&user("b")));
+        }
+        assert_eq!(presence.lock().left.len(), 1);
+        drop(stays);
+        assert_eq!(presence.lock().left.len(), 2);
     }
 
     #[test]

@@ -38,8 +38,8 @@ fn chaos(scenario: &str, plant: &str, arguments: &[&str]) -> (Option<i32>, Value
 
 /// That one counter alone is not zero.
 #[track_caller]
-fn is_red_by(plant: &str, counter: &str) {
-    let (code, figures) = chaos("calm", plant, &["--clients", "40"]);
+fn is_red_by(feed: &str, plant: &str, counter: &str) {
+    let (code, figures) = chaos("calm", plant, &["--clients", "40", "--feed", feed]);
     assert_eq!(code, Some(1), "{figures}");
     for other in ["lost", "twice", "reordered", "foreign", "gaps"] {
         let count = figures[other].as_u64().unwrap();
@@ -56,17 +56,32 @@ fn is_green_where_nothing_is_wrong() {
 
 #[test]
 fn is_red_by_an_event_left_out() {
-    is_red_by("drop:100", "lost");
+    is_red_by("whole", "drop:100", "lost");
 }
 
 #[test]
 fn is_red_by_two_events_swapped() {
-    is_red_by("swap:100", "reordered");
+    is_red_by("whole", "swap:100", "reordered");
 }
 
 #[test]
 fn is_red_by_an_event_for_somebody_else() {
-    is_red_by("leak:100", "foreign");
+    is_red_by("whole", "leak:100", "foreign");
+}
+
+#[test]
+fn is_red_by_an_event_left_out_of_a_feed_by_user() {
+    is_red_by("by_user", "drop:100", "lost");
+}
+
+#[test]
+fn is_red_by_two_events_swapped_in_a_feed_by_user() {
+    is_red_by("by_user", "swap:100", "reordered");
+}
+
+#[test]
+fn is_red_by_an_event_for_somebody_else_in_a_feed_by_user() {
+    is_red_by("by_user", "leak:100", "foreign");
 }
 
 /// That a scenario of this size costs nothing.
@@ -134,4 +149,28 @@ fn strangers_are_put_out_and_cost_nobody_anything() {
 #[test]
 fn poison_in_the_stream_costs_its_own_event_alone() {
     is_green("p1", &["--faults", "4", "--clients", "60"]);
+}
+
+#[test]
+fn nodes_by_user_cut_off_from_nats_cost_nothing() {
+    is_green(
+        "links",
+        &["--feed", "by_user", "--faults", "6", "--clients", "60"],
+    );
+}
+
+/// Two of the four index the stream for all; whoever dies, it goes on.
+#[test]
+fn killed_nodes_by_user_cost_nothing() {
+    let arguments = [
+        "--feed",
+        "by_user",
+        "--nodes",
+        "4",
+        "--faults",
+        "4",
+        "--clients",
+        "60",
+    ];
+    is_green("r3", &arguments);
 }

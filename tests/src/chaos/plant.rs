@@ -4,6 +4,7 @@ use std::{
     fmt,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
@@ -18,6 +19,9 @@ pub const VARIABLE: &str = "CHAOS_PLANT";
 
 /// How often a fault happens where it is not said: one event in this many.
 const RATE: u64 = 500;
+
+/// How long an event waits for the next to go before it: where none comes any more, it goes by itself.
+const HELD: Duration = Duration::from_secs(1);
 
 /// A fault, and in how many events it happens once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,16 +80,25 @@ impl fmt::Display for Plant {
 }
 
 impl Plant {
-    /// Puts the fault before `sink`.
+    /// Puts the fault before `sink`. To be called in a runtime.
     pub fn before(self, sink: Arc<dyn Sink>) -> Arc<dyn Sink> {
-        match self.kind {
-            Kind::Nothing => sink,
-            _ => Arc::new(Faulty {
-                sink,
-                plant: self,
-                state: Mutex::default(),
-            }),
+        if self.kind == Kind::Nothing {
+            return sink;
         }
+        let faulty = Arc::new(Faulty {
+            sink,
+            plant: self,
+            state: Mutex::default(),
+        });
+        let waiting = Arc::downgrade(&faulty);
+        tokio::spawn(async move {
+            while let Some(faulty) = waiting.upgrade() {
+                faulty.state().release(&*faulty.sink, HELD);
+                drop(faulty);
+                tokio::time::sleep(HELD / 4).await;
+            }
+        });
+        faulty
     }
 }
 
@@ -101,21 +114,28 @@ struct State {
     count: u64,
     /// The user of the last event that had one alone.
     last_user: Option<UserId>,
-    /// An event that waits for the next to go before it.
-    held: Option<Event>,
+    /// An event that waits for the next to go before it, and since when.
+    held: Option<(Event, Instant)>,
+    /// How far the stream went on with nothing to deliver while it waits: it would be late for its own place.
+    passed: Option<u64>,
+}
+
+impl State {
+    /// Lets an event go that has waited this long for a next one.
+    fn release(&mut self, sink: &dyn Sink, waited: Duration) {
+        let held = self.held.take_if(|(_, since)| since.elapsed() >= waited);
+        if let Some((held, _)) = held {
+            sink.dispatch(&held);
+            if let Some(passed) = self.passed.take() {
+                sink.advance(passed);
+            }
+        }
+    }
 }
 
 impl Faulty {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets an event go that waits for a next one which is none.
-    fn release(&self) {
-        let held = self.state().held.take();
-        if let Some(held) = held {
-            self.sink.dispatch(&held);
-        }
     }
 
     fn leave_out(&self, event: &Event) -> usize {
@@ -126,17 +146,15 @@ impl Faulty {
     }
 
     fn swap(&self, event: &Event, due: bool) -> usize {
-        let held = {
-            let mut state = self.state();
-            if due && state.held.is_none() {
-                state.held = Some(event.clone());
-                return 0;
-            }
-            state.held.take()
-        };
-        let Some(first) = held else {
+        let mut state = self.state();
+        if due && state.held.is_none() {
+            state.held = Some((event.clone(), Instant::now()));
+            return 0;
+        }
+        let Some((first, _)) = state.held.take() else {
             return self.sink.dispatch(event);
         };
+        state.passed = None;
         // They change places, not numbers: the router's own sequences only rise.
         let (mut earlier, mut later) = (event.clone(), first.clone());
         earlier.seq = first.seq;
@@ -162,7 +180,7 @@ impl Faulty {
 
 impl Sink for Faulty {
     fn open(&self, epoch: &str, head: u64, durable: bool) {
-        self.release();
+        self.state().release(&*self.sink, Duration::ZERO);
         self.sink.open(epoch, head, durable);
     }
 
@@ -181,8 +199,11 @@ impl Sink for Faulty {
     }
 
     fn advance(&self, seq: u64) {
-        self.release();
-        self.sink.advance(seq);
+        let mut state = self.state();
+        match state.held {
+            Some(_) => state.passed = Some(seq),
+            None => self.sink.advance(seq),
+        }
     }
 
     fn keeps_from(&self, seq: u64) {
@@ -190,7 +211,7 @@ impl Sink for Faulty {
     }
 
     fn gap(&self, gap: Gap) {
-        self.release();
+        self.state().release(&*self.sink, Duration::ZERO);
         self.sink.gap(gap);
     }
 }

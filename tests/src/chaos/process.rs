@@ -47,6 +47,8 @@ impl Process {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let child = Command::new(&self.program)
             .args(&self.arguments)
+            // It names the rig's own server, and a router takes it for a key that it has not.
+            .env_remove("RIVULET_NATS_SERVER")
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(File::try_clone(&log)?)

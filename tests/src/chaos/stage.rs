@@ -52,6 +52,8 @@ pub struct Options {
     pub clients: Option<usize>,
     /// Events a second; each scenario has a number of its own.
     pub rate: Option<u32>,
+    /// How many nodes; each scenario has a number of its own.
+    pub nodes: Option<usize>,
     /// The router.
     pub program: Program,
     /// The fault planted in it, as it is printed.
@@ -88,7 +90,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts a cluster and this many nodes with these settings.
+    /// Starts a cluster and this many nodes with these settings; other than none, as many as are asked for.
     ///
     /// # Errors
     /// What does not start.
@@ -96,6 +98,10 @@ impl Stage {
         let began = Instant::now();
         let mut cluster = Cluster::start().await?;
         let mut started = Vec::new();
+        let nodes = match nodes {
+            0 => 0,
+            by_default => options.nodes.unwrap_or(by_default),
+        };
         for _ in 0..nodes {
             started.push(Node::start(&options.program, &cluster.urls(), settings).await?);
         }

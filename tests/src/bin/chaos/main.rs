@@ -33,6 +33,9 @@ struct Arguments {
     /// Events a second [default: each scenario's own]
     #[arg(long)]
     rate: Option<u32>,
+    /// How many nodes [default: each scenario's own]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
+    nodes: Option<u8>,
     /// A router with a fault: drop, swap or leak, each with one event in how many (`drop:500`); `none` is the
     /// faulty router without a fault
     #[arg(long, value_name = "FAULT")]
@@ -78,6 +81,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         faults: arguments.faults,
         clients: arguments.clients,
         rate: arguments.rate,
+        nodes: arguments.nodes.map(usize::from),
         program: Program::find(arguments.plant, arguments.feed == "by_user")?,
         plant: arguments.plant.map(|plant| plant.to_string()),
         timed: !arguments.untimed,

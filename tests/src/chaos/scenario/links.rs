@@ -20,7 +20,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut stage = Stage::set(options, 0, &[]).await?;
     let plan = Plan::new(options.seed, far_point, Arc::clone(&stage.faults));
     let mut proxies = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..options.nodes.unwrap_or(2) {
         let mut urls = Vec::new();
         for server in 0..SERVERS {
             let target = SocketAddr::from(([127, 0, 0, 1], stage.cluster.port(server)));

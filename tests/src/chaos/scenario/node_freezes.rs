@@ -20,7 +20,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     stage.publish(RATE);
     for _ in 0..stage.planned_faults(FREEZES) {
         stage.more(u64::from(RATE)).await;
-        let victim = stage.random.random_range(0..NODES);
+        let victim = stage.random.random_range(0..stage.nodes.len());
         stage.nodes[victim].process().freeze();
         stage.fault();
         // Some are shorter than two heartbeats, some longer.

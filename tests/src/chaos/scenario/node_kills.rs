@@ -1,4 +1,5 @@
-//! R3: a node is killed, and its clients go to the others.
+//! R3: a node is killed, and its clients go to the others. With a feed by user every third time the nodes that index
+//! the stream for all die with it.
 
 use std::time::Duration;
 
@@ -22,19 +23,35 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     stage.gather(clients, &doors).await?;
     stage.publish(RATE);
     let mut back = Histogram::<u64>::new(3)?;
-    for _ in 0..stage.planned_faults(KILLS) {
+    let mut indexers = 0;
+    for number in 0..stage.planned_faults(KILLS) {
         stage.more(u64::from(RATE)).await;
         // One that has clients: a node that came back waits for its first.
         let client = stage.random.random_range(0..clients);
         let (victim, _) = stage.crowd.places()[client];
+        let mut victims = vec![victim];
+        let indexing = indexing(&stage).await?;
+        if number % 3 == 2 {
+            victims.extend(indexing.iter().filter(|node| **node != victim));
+            // Somebody has to be left.
+            victims.truncate(stage.nodes.len() - 1);
+        }
+        indexers += victims.iter().filter(|node| indexing.contains(node)).count();
         let before = stage.crowd.census().connects();
-        stage.nodes[victim].process().kill();
+        for victim in &victims {
+            stage.nodes[*victim].process().kill();
+        }
         stage.fault();
         // Those of the dead node see it at once: its sockets are reset.
         let moved = stage.crowd.moved(before, CONNECTING).await?;
         back.record(moved.as_millis() as u64)?;
         stage.pass(0..1_000).await;
-        stage.nodes[victim].restart().await?;
+        for victim in victims {
+            stage.nodes[victim].restart().await?;
+        }
+    }
+    if options.program.by_user {
+        stage.figures.push(("indexers killed", indexers.to_string()));
     }
     stage.more(u64::from(RATE)).await;
     stage.figures.push((
@@ -43,4 +60,15 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     ));
     let (outcome, _) = stage.end("r3").await?;
     Ok(outcome)
+}
+
+/// The nodes that index the stream for all: none where they all take the whole of it.
+async fn indexing(stage: &Stage) -> anyhow::Result<Vec<usize>> {
+    let mut indexing = Vec::new();
+    for (number, node) in stage.nodes.iter().enumerate() {
+        if node.metric("rivulet_feed_indexing").await? > 0.0 {
+            indexing.push(number);
+        }
+    }
+    Ok(indexing)
 }

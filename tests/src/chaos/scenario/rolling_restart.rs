@@ -20,7 +20,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut too_many = 0;
     for number in 0..stage.planned_faults(DRAINS) {
         stage.more(u64::from(RATE)).await;
-        let victim = number as usize % NODES;
+        let victim = number as usize % stage.nodes.len();
         let before = stage.crowd.places();
         stage.nodes[victim].drain().await?;
         stage.fault();

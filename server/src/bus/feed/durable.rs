@@ -1,0 +1,76 @@
+//! The durable part of a feed: how far it is, and what came before its turn.
+
+use std::{collections::VecDeque, time::Instant};
+
+use crate::bus::{arrived::Arrived, by_user::ByUser, continuity::Continuity, past::Past, stream::Stream};
+
+/// Live messages held while what lies before them is read back: 0.2 s of 40,000 a second, several times what one
+/// read takes.
+const HELD: usize = 8_192;
+/// About how many bytes they may take.
+const HELD_BYTES: usize = 16 << 20;
+
+/// The durable part of a feed.
+pub(super) struct Durable {
+    pub(super) stream: Stream,
+    pub(super) past: Past,
+    pub(super) continuity: Continuity,
+    /// Where the feed is by user.
+    pub(super) by_user: Option<ByUser>,
+    pub(super) held: Held,
+    /// When the stream may be read back again after that failed.
+    pub(super) next_read: Instant,
+    pub(super) oldest: u64,
+    pub(super) head: u64,
+    /// Whether the last head check was answered.
+    pub(super) answered: bool,
+}
+
+/// Live messages that came before their turn.
+#[derive(Default)]
+pub(super) struct Held {
+    messages: VecDeque<Arrived>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Keeps a message, or drops all when there are too many.
+    pub(super) fn push(&mut self, message: Arrived) {
+        if self.messages.len() >= HELD || self.bytes > HELD_BYTES {
+            *self = Self::default();
+        }
+        self.bytes += message.bytes();
+        self.messages.push_back(message);
+    }
+
+    /// Takes the first if `wanted` says so of its sequence.
+    pub(super) fn pop_if(&mut self, wanted: impl FnOnce(u64) -> bool) -> Option<Arrived> {
+        let message = self.messages.front()?;
+        if !message.seq().is_some_and(wanted) {
+            return None;
+        }
+        self.bytes -= message.bytes();
+        self.messages.pop_front()
+    }
+}
+
+impl Durable {
+    /// What is to be read back now: after the one sequence, up to the other; not what is there already.
+    pub(super) fn wanted(&self, now: Instant) -> Option<(u64, u64)> {
+        let late = || {
+            let to = self.by_user.as_ref()?.overdue(now)?;
+            Some((self.continuity.last(), to))
+        };
+        let (after, to) = self.continuity.wanted(now).or_else(late)?;
+        let known_from = match &self.by_user {
+            Some(by_user) => by_user.known_from().filter(|known| *known > after),
+            None => self
+                .held
+                .messages
+                .front()
+                .and_then(Arrived::seq)
+                .map(|held| held - 1),
+        };
+        Some((after, known_from.map_or(to, |known| to.min(known))))
+    }
+}
