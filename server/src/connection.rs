@@ -23,7 +23,7 @@ pub mod session;
 
 use std::{
     future::{pending, poll_fn},
-    io,
+    io, mem,
     net::Shutdown as Direction,
     pin::{Pin, pin},
     sync::Arc,
@@ -31,7 +31,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rivulet_protocol::{
     catalog::Catalog, close::CloseCode, error::ErrorBody, message::ServerMessage, pattern::Pattern,
@@ -183,8 +183,8 @@ struct Connection {
     blocked: Option<(u64, usize)>,
     /// The node drains and our time has come: nothing more is asked of a backend.
     leaving: bool,
-    /// The answer to the client's last ping; one is enough (RFC 6455 §5.5.3).
-    pong: Option<Bytes>,
+    /// A ping of ours was sent: one pong is the answer.
+    pinged: bool,
     node: Arc<Node>,
 }
 
@@ -274,7 +274,7 @@ impl Connection {
             refreshing: false,
             blocked: None,
             leaving: false,
-            pong: None,
+            pinged: false,
             node,
         }
     }
@@ -309,11 +309,15 @@ impl Connection {
                 // What is in flight ends by its own deadline.
                 self.outbox.close(CloseCode::GoingAway);
             }
-            if let Err(end) = self.receive() {
-                return end;
-            }
+            let more = match self.receive() {
+                Ok(more) => more,
+                Err(end) => return end,
+            };
             if let Err(end) = self.flush() {
                 return end;
+            }
+            if more && self.may_receive() {
+                continue;
             }
             let passed = self.blocked.is_none() && self.pull();
             let reads = self.may_receive();
@@ -337,6 +341,12 @@ impl Connection {
             tokio::select! {
                 biased;
                 done = self.pending.next() => self.finish(done),
+                spread = &mut told, if !draining => {
+                    draining = true;
+                    let wait = spread.mul_f64(rand::random());
+                    self.session.draining(wait.as_millis() as u64);
+                    self.deadlines.leave = Some(Instant::now() + wait);
+                }
                 read = socket => match read {
                     // There is something to flush, or room for it.
                     None => {}
@@ -346,14 +356,14 @@ impl Connection {
                         let now = Instant::now();
                         self.keepalive.heard(now);
                         self.places.seat.heard(now);
+                        // The alarm has no turn while the client never stops talking.
+                        if due <= now
+                            && let Some(closing) = self.ring(now)
+                        {
+                            return End::Close(closing);
+                        }
                     }
                 },
-                spread = &mut told, if !draining => {
-                    draining = true;
-                    let wait = spread.mul_f64(rand::random());
-                    self.session.draining(wait.as_millis() as u64);
-                    self.deadlines.leave = Some(Instant::now() + wait);
-                }
                 // Other connections have their turn between two looks at the past.
                 () = yield_now(), if passed => {}
                 () = &mut alarm => {
@@ -367,12 +377,16 @@ impl Connection {
 
     /// Whether there is room to act on what the client says.
     fn may_receive(&self) -> bool {
-        !self.refreshing && !self.leaving && self.commands_in_flight < self.node.commands.in_flight
+        !self.refreshing
+            && !self.leaving
+            && self.commands_in_flight < self.node.commands.in_flight
+            && self.outbox.takes_answers()
     }
 
-    /// Acts on what was read, as far as there is room.
-    fn receive(&mut self) -> Result<(), End> {
-        while self.may_receive() && self.outbox.closing().is_none() {
+    /// Acts on what was read, as far as there is room. Returns whether there may be more of it.
+    fn receive(&mut self) -> Result<bool, End> {
+        let mut more = !self.input.is_empty();
+        while more && self.may_receive() {
             let refused = |error: ProtocolError| {
                 let code = CloseCode::ALL
                     .iter()
@@ -385,6 +399,7 @@ impl Connection {
                 })
             };
             let Some(incoming) = self.decoder.decode(&mut self.input).map_err(refused)? else {
+                more = false;
                 break;
             };
             let now = Instant::now();
@@ -436,12 +451,11 @@ impl Connection {
                     }
                 },
                 Incoming::Binary(_) => return Err(End::Close(CloseCode::UnsupportedData.into())),
-                Incoming::Ping(payload) => {
-                    if !self.session.charge_ping(now) {
-                        return Err(End::Close(CloseCode::PolicyViolation.into()));
-                    }
-                    self.pong = Some(pong_frame(&payload));
+                Incoming::Pong(_) if mem::take(&mut self.pinged) => {}
+                Incoming::Ping(_) | Incoming::Pong(_) if !self.session.charge_ping(now) => {
+                    return Err(End::Close(CloseCode::PolicyViolation.into()));
                 }
+                Incoming::Ping(payload) => self.outbox.push_pong(pong_frame(&payload)),
                 Incoming::Pong(_) => {}
                 Incoming::Close { code, .. } => {
                     return Err(End::Closed {
@@ -454,7 +468,7 @@ impl Connection {
             // What a burst was read into must not stay with an idle session.
             self.input = BytesMut::new();
         }
-        Ok(())
+        Ok(more)
     }
 
     /// Lets a session that replays go on, once all that it has appended is written. Returns whether it went on.
@@ -478,11 +492,6 @@ impl Connection {
     /// How the connection ends: when all that was to be sent before is written, or at once where the client does
     /// not read.
     fn flush(&mut self) -> Result<(), End> {
-        if let Some(pong) = self.pong.take()
-            && !self.outbox.push_control(pong.clone())
-        {
-            self.pong = Some(pong);
-        }
         let flushed = self.outbox.flush(&mut self.node.metrics.sent());
         self.blocked = match flushed {
             Flushed::Written => None,
@@ -579,8 +588,8 @@ impl Connection {
             // Nothing is read just now, so nothing could be heard.
             Due::GiveUp => self.keepalive.heard(now),
             Due::Probe => {
-                // What waits to be written is a probe itself: it has a deadline.
-                self.outbox.push_control(ping_frame(b""));
+                self.outbox.push_ping(ping_frame(b""));
+                self.pinged = true;
             }
             Due::Say if self.session.kind() == ClientKind::V1 => self.session.heartbeat(),
             Due::Say => {}
@@ -703,7 +712,7 @@ mod tests {
     #[test]
     fn a_session_that_waits_is_small() {
         let (task, outbox) = (size_of_future(run), size_of::<Outbox>());
-        assert!(task <= 1_472, "the task takes {task} bytes");
-        assert!(outbox <= 320, "the outbox takes {outbox} bytes");
+        assert!(task <= 1_440, "the task takes {task} bytes");
+        assert!(outbox <= 336, "the outbox takes {outbox} bytes");
     }
 }

@@ -538,7 +538,8 @@ impl Session {
         self.rates.get_or_insert_with(rates)
     }
 
-    /// Charges a WebSocket ping, which costs what a `ping` costs. Returns whether it is tolerated.
+    /// Charges a WebSocket ping, or a pong that nobody asked for: each costs what a `ping` costs. Returns whether it
+    /// is tolerated.
     pub fn charge_ping(&mut self, now: Instant) -> bool {
         self.rates().charge(Charge::Ping, now).is_ok() || self.rates().bad_message(now).is_ok()
     }
