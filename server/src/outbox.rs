@@ -313,9 +313,10 @@ impl Outbox {
         }
     }
 
-    /// Parts: from here on only the caller writes. Returns what the socket has not taken; with `at_once`, no more
-    /// of it than the rest of a frame that has begun.
+    /// Parts: from here on only the caller writes, and what waits in the queue or would come into it is nobody's.
+    /// Returns what the socket has not taken; with `at_once`, no more of it than the rest of a frame that has begun.
     pub fn seal(&self, at_once: bool) -> FrameWriter {
+        self.queue().end(CloseCode::Abnormal);
         let mut writing = self.writing();
         writing.sealed = true;
         let mut backlog = std::mem::take(&mut writing.backlog);

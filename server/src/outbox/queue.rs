@@ -108,6 +108,15 @@ impl Queue {
         }
     }
 
+    /// Lets go of what waits; nothing comes any more. `code` counts where the session does not end already.
+    pub(super) fn end(&mut self, code: CloseCode) {
+        let closing = self.closing.take().unwrap_or_else(|| code.into());
+        *self = Self {
+            closing: Some(closing),
+            ..Self::default()
+        };
+    }
+
     /// Holds events back until they are withdrawn or let go. Returns whether none was taken before.
     pub(super) fn hold(&mut self) -> bool {
         self.held |= !self.touched;
@@ -170,10 +179,7 @@ impl Queue {
     }
 
     fn overflow(&mut self) {
-        *self = Self {
-            closing: Some(CloseCode::TooSlow.into()),
-            roused: true,
-            ..Self::default()
-        };
+        self.end(CloseCode::TooSlow);
+        self.roused = true;
     }
 }

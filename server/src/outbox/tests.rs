@@ -1,3 +1,5 @@
+mod interleavings;
+
 use std::sync::Arc;
 
 use super::*;
@@ -374,6 +376,11 @@ fn who_parts_is_the_only_one_who_writes() {
     let last = session.outbox.seal(true);
     assert_eq!(last.pending_bytes(), 1, "the rest of the frame that has begun");
     session.tape.widen();
-    session.push_event("three");
+    assert_eq!(
+        session.push_event("three"),
+        Pushed::Refused,
+        "nobody would write it"
+    );
+    assert_eq!(session.outbox.depth(), (0, 0), "nothing waits for nobody");
     assert_eq!(session.flushed(), (texts(&[]), Flushed::Written));
 }
