@@ -406,8 +406,12 @@ impl Outbox {
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {
-        // What panics under it (memory ran out) leaves whole frames.
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writing.lock().unwrap_or_else(|poisoned| {
+            // What panicked may have lost a batch, and whatever is written after that would pass it over.
+            let mut writing = poisoned.into_inner();
+            writing.broken = true;
+            writing
+        })
     }
 }
 

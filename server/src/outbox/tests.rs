@@ -384,3 +384,27 @@ fn who_parts_is_the_only_one_who_writes() {
     assert_eq!(session.outbox.depth(), (0, 0), "nothing waits for nobody");
     assert_eq!(session.flushed(), (texts(&[]), Flushed::Written));
 }
+
+/// A socket that breaks its writer.
+struct Faulty;
+
+impl Wire for Faulty {
+    fn try_write_vectored(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        panic!("a fault of ours");
+    }
+}
+
+#[test]
+fn what_a_panic_lost_is_not_passed_over() {
+    let bounds = Bounds {
+        events: 10,
+        bytes: 1000,
+    };
+    let outbox = Outbox::new(bounds, Framing::PLAIN, Faulty);
+    outbox.push_event(Encoded::json("1"));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| flush(&outbox)));
+    assert!(panicked.is_err());
+    // What came after it would tell the client that it has all before it.
+    outbox.push_event(Encoded::json("2"));
+    assert_eq!(flush(&outbox), Flushed::Lost);
+}
