@@ -120,18 +120,20 @@ pub fn run(
     node: Arc<Node>,
 ) -> impl Future<Output = ()> + Send {
     let id = Ulid::generate();
-    let user = &admitted.identity.user;
+    // As text, which the log escapes: an id may hold line ends.
+    let user = admitted.identity.user.as_str();
     let (address, kind) = (admitted.address, admitted.kind);
-    info!(session = %id, %user, %address, ?kind, deflate, "connected");
+    info!(session = %id, user, %address, ?kind, deflate, "connected");
     node.metrics.connections.opened.inc();
     node.metrics.connections.open.inc();
     let opened = Instant::now();
     let mut connection = Connection::open(stream, read_ahead, id, admitted, deflate, node);
     async move {
         let end = connection.run().await;
-        let (session, user) = (connection.session.id(), &connection.session.identity().user);
-        let (code, reason) = (end.code.number(), &end.reason);
-        info!(%session, %user, code, %reason, "closed");
+        let session = connection.session.id();
+        let user = connection.session.identity().user.as_str();
+        let (code, reason) = (end.code.number(), &*end.reason);
+        info!(%session, user, code, reason, "closed");
         let connections = &connection.node.metrics.connections;
         connections.closed.of(code.to_string()).inc();
         if end.code == CloseCode::TooSlow {
