@@ -151,6 +151,7 @@ impl Presence {
             entry.left = Some(now);
             users.left.push_back((now, user.clone()));
             users.lingering += 1;
+            users.forget_who_came_back();
         }
     }
 }
@@ -218,6 +219,16 @@ impl Users {
         gone
     }
 
+    /// Takes out what users left behind who have come back since, where that is as much as all who may linger.
+    fn forget_who_came_back(&mut self) {
+        if self.left.len() >= self.lingering + LINGERING {
+            let here = &self.here;
+            let is_away =
+                |left: Instant, user: &UserId| here.get(user).is_some_and(|user| user.left == Some(left));
+            self.left.retain(|(left, user)| is_away(*left, user));
+        }
+    }
+
     /// How many users are here, and how many of them have no session.
     pub fn count(&self) -> (usize, usize) {
         (self.here.len(), self.lingering)
@@ -275,6 +286,17 @@ mod tests {
         let gone = presence.lock().sweep(Instant::now());
         assert_eq!(gone, ["0", "1", "2"].map(user));
         assert_eq!(presence.lock().count(), (LINGERING, LINGERING));
+    }
+
+    #[test]
+    fn who_comes_and_goes_leaves_nothing_behind() {
+        let presence = Arc::new(Presence::new(true));
+        for _ in 0..3 * LINGERING {
+            drop(presence.enter(&user("restless")));
+        }
+        let users = presence.lock();
+        assert_eq!(users.count(), (1, 1));
+        assert!(users.left.len() <= LINGERING + 1, "{} places", users.left.len());
     }
 
     #[test]
