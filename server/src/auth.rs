@@ -48,7 +48,7 @@ const TYPES: [&str; 2] = ["JWT", "at+jwt"];
 pub struct Auth {
     dev: bool,
     keys: Vec<VerificationKey>,
-    jwks: Option<Jwks>,
+    jwks: Option<Arc<Jwks>>,
     rules: Rules,
     verified: Verified,
 }
@@ -193,7 +193,9 @@ impl Auth {
         Ok(Self {
             dev,
             keys: keys.collect::<Result<_, _>>()?,
-            jwks: jwks.map_err(|error| InvalidAuth::Jwks(error.to_string()))?,
+            jwks: jwks
+                .map_err(|error| InvalidAuth::Jwks(error.to_string()))?
+                .map(Arc::new),
             rules: Rules::new(auth, roles, default_role, devices_per_user, dev)
                 .ok_or_else(|| InvalidAuth::DefaultRole(default_role.to_owned()))?,
             verified: Verified::new(metrics),
@@ -219,7 +221,7 @@ impl Auth {
         }
         let digest = Digest::of(token);
         // Before the token is verified: what changes meanwhile is not what verified it.
-        let keys = self.jwks.as_ref().map_or(0, Jwks::version);
+        let keys = self.jwks.as_ref().map_or(0, |jwks| jwks.version());
         if let Some(identity) = self.verified.find(&digest, now, keys) {
             return Ok(identity);
         }

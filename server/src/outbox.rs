@@ -10,7 +10,8 @@
 //! socket that takes no more says so. The queue has a lock of its own, which is never held while anything is written.
 //!
 //! **When it is full.** Events are bounded in number and in bytes; frames of the router's own have a small
-//! reserve beyond, so that a flood of events can't keep a client from its `pong`. A push beyond its bound never
+//! reserve beyond, so that a flood of events can't keep a client from its `pong`; who asks and does not read is not
+//! read ([`Outbox::takes_answers`]). A push beyond its bound never
 //! waits and never drops one message among others: it empties the queue and closes the session with 4413, from
 //! which a client resumes without a loss. Beyond the queue one batch (64 messages, 64 KiB after the first) may
 //! wait for the socket.
@@ -107,6 +108,8 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Writing {
     backlog: FrameWriter,
+    /// Goes as soon as the backlog is written.
+    pong: Option<Bytes>,
     /// How many batches were begun.
     batches: u64,
     /// When the last one was.
@@ -154,6 +157,7 @@ impl Outbox {
             queue: Mutex::default(),
             writing: Mutex::new(Writing {
                 backlog: FrameWriter::new(),
+                pong: None,
                 batches: 0,
                 said: Instant::now(),
                 broken: false,
@@ -256,6 +260,10 @@ impl Outbox {
                 }
                 continue;
             }
+            if let Some(pong) = writing.pong.take() {
+                writing.put_first(pong);
+                continue;
+            }
             let closing = {
                 let mut queue = self.queue();
                 queue.take(&mut batch, MESSAGES, BYTES);
@@ -289,20 +297,26 @@ impl Outbox {
         batch.messages.clear();
     }
 
-    /// Puts a control frame before whatever waits in the queue, unless the socket has yet to take what it was given.
-    /// Returns whether it did. For the connection, which then flushes.
-    pub fn push_control(&self, frame: Bytes) -> bool {
-        let mut writing = self.writing();
-        let free = writing.backlog.is_empty();
-        if free {
-            writing.backlog.push(frame);
-        }
-        free
+    /// Answers a ping, before whatever waits in the queue. Where the socket has yet to take what it was given, the
+    /// pong goes behind that, and one that waits already gives way: the answer to the last ping is enough (RFC 6455
+    /// §5.5.3). For the connection, which then flushes.
+    pub fn push_pong(&self, pong: Bytes) {
+        self.writing().pong = Some(pong);
     }
 
-    /// Parts: from here on only the caller writes. Returns what the socket has not taken; with `at_once`, no more
-    /// of it than the rest of a frame that has begun.
+    /// Asks for a sign of life, unless something waits for the socket: to take that is one. For the connection, which
+    /// then flushes.
+    pub fn push_ping(&self, ping: Bytes) {
+        let mut writing = self.writing();
+        if writing.backlog.is_empty() {
+            writing.put_first(ping);
+        }
+    }
+
+    /// Parts: from here on only the caller writes, and what waits in the queue or would come into it is nobody's.
+    /// Returns what the socket has not taken; with `at_once`, no more of it than the rest of a frame that has begun.
     pub fn seal(&self, at_once: bool) -> FrameWriter {
+        self.queue().end(CloseCode::Abnormal);
         let mut writing = self.writing();
         writing.sealed = true;
         let mut backlog = std::mem::take(&mut writing.backlog);
@@ -343,6 +357,12 @@ impl Outbox {
     pub fn has_room_for_a_step(&self) -> bool {
         let queue = self.queue();
         !queue.has_events() && queue.closing.is_none()
+    }
+
+    /// Whether what the client asks may be answered: the session does not end, and not too many answers wait already
+    /// for a client that does not read.
+    pub fn takes_answers(&self) -> bool {
+        self.queue().takes_answers()
     }
 
     /// How much may wait.
@@ -386,8 +406,20 @@ impl Outbox {
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {
-        // What panics under it (memory ran out) leaves whole frames.
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writing.lock().unwrap_or_else(|poisoned| {
+            // What panicked may have lost a batch, and whatever is written after that would pass it over.
+            let mut writing = poisoned.into_inner();
+            writing.broken = true;
+            writing
+        })
+    }
+}
+
+impl Writing {
+    /// Puts a control frame before whatever waits in the queue: it has a deadline of its own, as a batch has.
+    fn put_first(&mut self, control: Bytes) {
+        self.backlog.push(control);
+        self.batches += 1;
     }
 }
 

@@ -1,4 +1,5 @@
-//! No token stands in a log, however the client brought it and whatever became of it.
+//! No token stands in a log, however the client brought it and whatever became of it, and nobody writes a line of
+//! their own into it.
 //!
 //! A process of its own: a log of one thread alone misses lines at random where other tests' threads have none.
 
@@ -60,6 +61,8 @@ async fn a_whole_run_at_trace_shows_no_token() {
             .await;
         client.next().await;
     }
+    // An issuer may let users choose what they are called.
+    drop(router.plain("eve\nFORGED a line of her own").ready().await);
     router.end().await.unwrap();
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
@@ -73,4 +76,9 @@ async fn a_whole_run_at_trace_shows_no_token() {
         assert_eq!(line, None, "a token's signature is in the log");
     }
     assert!(!log.contains(SECRET));
+    assert!(log.contains("FORGED"), "who connects is logged");
+    assert!(
+        !log.lines().any(|line| line.starts_with("FORGED")),
+        "a user writes lines into the log"
+    );
 }

@@ -49,7 +49,7 @@ pub(super) struct Jwks {
     /// Of `keys`; rises after they have changed.
     version: AtomicU64,
     /// Held while reading, so that all who wait for a read wait for the same.
-    last_read: Mutex<LastRead>,
+    last_read: Arc<Mutex<LastRead>>,
 }
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Jwks {
             refresh,
             keys: RwLock::default(),
             version: AtomicU64::new(0),
-            last_read: Mutex::default(),
+            last_read: Arc::default(),
         })
     }
 
@@ -100,7 +100,7 @@ impl Jwks {
     /// The key of this id, read anew if there is none. A token without an id is checked only where just one key
     /// fits its algorithm: a stranger doesn't make us try them all.
     pub(super) async fn key(
-        &self,
+        self: &Arc<Self>,
         id: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Arc<VerificationKey>, TokenError> {
@@ -146,14 +146,19 @@ impl Jwks {
         }
     }
 
-    async fn read_unless_just_read(&self) {
-        let mut last_read = self.last_read.lock().await;
+    async fn read_unless_just_read(self: &Arc<Self>) {
+        let mut last_read = Arc::clone(&self.last_read).lock_owned().await;
         if last_read
             .ended
-            .is_none_or(|ended| ended.elapsed() >= MIN_BETWEEN_READS)
+            .is_some_and(|ended| ended.elapsed() < MIN_BETWEEN_READS)
         {
-            self.read(&mut last_read).await;
+            return;
         }
+        let jwks = Arc::clone(self);
+        // A task of its own, which ends also where who asked goes away: else the next would begin anew.
+        let read = tokio::spawn(async move { jwks.read(&mut last_read).await });
+        // It fails only by a panic: the keys stay as they were.
+        let _ = read.await;
     }
 
     async fn read(&self, last_read: &mut LastRead) {

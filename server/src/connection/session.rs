@@ -1,22 +1,26 @@
 //! What a client says, and what that changes. No socket, no clock: text in, answers into the outbox.
 
-use std::{sync::Arc, time::SystemTime};
+mod frames;
+mod replaying;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use rivulet_protocol::{
     close::CloseCode,
     error::{ErrorBody, ErrorCode},
-    message::{
-        self, ClientFrame, ClientRequest, Connected, Draining, Head, PLAIN, Resumed, SUBPROTOCOL,
-        ServerMessage, SessionLimits, Subscribed, TokenTimes,
-    },
+    message::{self, ClientFrame, ClientRequest, Draining, Head, ServerMessage, Subscribed},
     pattern::Pattern,
-    scalar::{SafeInteger, Timestamp},
+    scalar::SafeInteger,
 };
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use ulid::Ulid;
 
+pub use self::replaying::{Pull, ReadBack};
+use self::{
+    frames::{connected, subscribed, token_times},
+    replaying::{Phase, Replaying},
+};
 use super::{
     Node,
     handshake::{Admitted, Places},
@@ -25,14 +29,13 @@ use super::{
 use crate::{
     command::{Command, Outcome},
     encoded::Encoded,
-    history::Segment,
     identity::Identity,
     limits::{
         rates::{Charge, Rates, TooManyBadMessages},
         seats::ClientKind,
     },
-    outbox::{Closing, Outbox},
-    router::{Asked, Interest, Position, Registration, Replay, Replayed, Step},
+    outbox::Outbox,
+    router::{Asked, Interest, Position},
 };
 
 /// A session: admitted, its `connected` on the way. The state before it is [`Admitted`].
@@ -50,44 +53,6 @@ pub struct Session {
     phase: Phase,
     outbox: Arc<Outbox>,
     node: Arc<Node>,
-}
-
-/// How a session gets its events.
-#[derive(Debug)]
-enum Phase {
-    /// The router pushes them.
-    Live(Registration),
-    /// It pulls them out of the past until it has caught up.
-    Replaying(Box<Replaying>),
-}
-
-#[derive(Debug)]
-struct Replaying {
-    replay: Replay,
-    /// Leave to read from farther back than memory, once it was needed.
-    permit: Option<OwnedSemaphorePermit>,
-    /// Whether the past is being read for it.
-    reads: bool,
-    /// Whether it is to be decided first where it begins.
-    undecided: bool,
-    /// Whether the client asked for it and is told of its end.
-    asked: bool,
-}
-
-/// What came of a pull.
-pub enum Pull {
-    /// The session went on.
-    Passed,
-    /// Something else has to end before.
-    Waits,
-    /// The past has to be read first; what comes of it goes to [`Session::read_back`].
-    Read(BoxFuture<'static, ReadBack>),
-}
-
-/// A part of the past, or nothing: then the session looks again whether it still needs it.
-pub struct ReadBack {
-    permit: OwnedSemaphorePermit,
-    segment: Option<Arc<Segment>>,
 }
 
 /// What the connection has to do after a client's message.
@@ -159,13 +124,8 @@ impl Session {
             }
             Some(Resume { asked, permit }) => {
                 node.metrics.history.replaying.inc();
-                Phase::Replaying(Box::new(Replaying {
-                    replay: node.router.replay(user, interest, queue, asked, &mut connected),
-                    permit,
-                    reads: false,
-                    undecided: false,
-                    asked: true,
-                }))
+                let replay = node.router.replay(user, interest, queue, asked, &mut connected);
+                Phase::Replaying(Replaying::new(replay, permit, true))
             }
         };
         let session = Self {
@@ -314,122 +274,6 @@ impl Session {
         Ok(Next::Continue)
     }
 
-    /// Whether the session may set its position, and with which patterns. From here on it gets nothing until
-    /// that is decided: an event handed over meanwhile would stand before those of the replay.
-    fn resumable(&mut self, events: Option<Vec<Pattern>>) -> Result<Vec<Pattern>, Refusal> {
-        let patterns = events.unwrap_or_else(|| self.patterns.to_vec());
-        self.permit(&patterns)?;
-        self.bound(&patterns)?;
-        if !self.outbox.hold_events() {
-            let late = "resume comes before the first event was delivered";
-            return Err(Refusal::Bad(ErrorBody::new(ErrorCode::InvalidMessage, late)));
-        }
-        // Should the position be refused, it goes on from where it began.
-        if let (Phase::Live(_), Some(began)) = (&self.phase, self.began.clone()) {
-            self.replay(began, None, false);
-        }
-        if let Phase::Replaying(replaying) = &mut self.phase {
-            replaying.undecided = true;
-        }
-        Ok(patterns)
-    }
-
-    /// Goes on from a position with these patterns, or as before if it can't.
-    pub fn resume(&mut self, id: Option<&str>, patterns: Vec<Pattern>, located: Result<Resume, ErrorBody>) {
-        match located {
-            Ok(Resume { asked, permit }) => {
-                self.count_patterns(-1);
-                self.patterns = patterns.into();
-                self.count_patterns(1);
-                self.replay(asked, permit, true);
-            }
-            Err(error) => {
-                self.error(error, id);
-                if let Phase::Replaying(replaying) = &mut self.phase {
-                    replaying.undecided = false;
-                }
-                self.outbox.release();
-            }
-        }
-    }
-
-    fn replay(&mut self, from: Asked, permit: Option<OwnedSemaphorePermit>, asked: bool) {
-        let interest = Interest::new(Arc::clone(&self.patterns), Arc::clone(&self.identity.events));
-        let user = self.identity.user.clone();
-        let replay = Replay::begin(
-            Arc::clone(&self.node.router),
-            user,
-            interest,
-            Arc::clone(&self.outbox),
-            from,
-        );
-        if matches!(self.phase, Phase::Live(_)) {
-            self.node.metrics.history.replaying.inc();
-        }
-        self.phase = Phase::Replaying(Box::new(Replaying {
-            replay,
-            permit,
-            reads: false,
-            undecided: false,
-            asked,
-        }));
-        // After it has left the router: nothing joins them any more.
-        self.outbox.withdraw_events();
-    }
-
-    /// Whether it pulls its events out of the past.
-    pub fn is_replaying(&self) -> bool {
-        matches!(self.phase, Phase::Replaying(_))
-    }
-
-    /// Goes on with its replay. To be called when no event waits in the outbox.
-    pub fn pull(&mut self) -> Pull {
-        let Phase::Replaying(replaying) = &mut self.phase else {
-            return Pull::Waits;
-        };
-        if replaying.reads || replaying.undecided {
-            return Pull::Waits;
-        }
-        let (kind, patterns, asked) = (self.kind, &self.patterns, replaying.asked);
-        let step = replaying
-            .replay
-            .step(|position, replayed| asked.then(|| last(kind, patterns, position, replayed)));
-        match step {
-            Step::Moved => Pull::Passed,
-            Step::Live(registration) => {
-                self.phase = Phase::Live(registration);
-                self.node.metrics.history.replaying.dec();
-                Pull::Passed
-            }
-            Step::Beyond { epoch, after, to } => {
-                replaying.reads = true;
-                let permit = replaying.permit.take();
-                let archive = Arc::clone(&self.node.archive);
-                Pull::Read(Box::pin(async move {
-                    let permit = match permit {
-                        Some(permit) => permit,
-                        // It had begun in memory and was overtaken: it waits for its turn.
-                        None => archive.admitted().await,
-                    };
-                    let segment = archive.segment(epoch, after, to).await;
-                    ReadBack { permit, segment }
-                }))
-            }
-        }
-    }
-
-    /// Takes what was read of the past.
-    pub fn read_back(&mut self, past: ReadBack) {
-        let ReadBack { permit, segment } = past;
-        if let Phase::Replaying(replaying) = &mut self.phase {
-            replaying.permit = Some(permit);
-            replaying.reads = false;
-            if let Some(segment) = segment {
-                replaying.replay.read(segment);
-            }
-        }
-    }
-
     fn command(
         &self,
         name: &str,
@@ -538,7 +382,8 @@ impl Session {
         self.rates.get_or_insert_with(rates)
     }
 
-    /// Charges a WebSocket ping, which costs what a `ping` costs. Returns whether it is tolerated.
+    /// Charges a WebSocket ping, or a pong that nobody asked for: each costs what a `ping` costs. Returns whether it
+    /// is tolerated.
     pub fn charge_ping(&mut self, now: Instant) -> bool {
         self.rates().charge(Charge::Ping, now).is_ok() || self.rates().bad_message(now).is_ok()
     }
@@ -576,11 +421,6 @@ impl Session {
             };
             Encoded::message(&ServerMessage::Draining(draining), None)
         });
-    }
-
-    /// Ends the session.
-    pub fn close(&self, closing: impl Into<Closing>) {
-        self.outbox.close(closing);
     }
 
     /// Refuses patterns that the token does not permit. The name of a frame of the router's is no event type,
@@ -658,29 +498,6 @@ impl Session {
     }
 }
 
-impl Phase {
-    fn mark(&self, frame: impl FnOnce(&Position) -> Encoded) {
-        match self {
-            Self::Live(registration) => registration.mark(frame),
-            Self::Replaying(replaying) => replaying.replay.mark(frame),
-        }
-    }
-
-    fn change(&mut self, interest: Interest, frame: impl FnOnce(&Position) -> Encoded) {
-        match self {
-            Self::Live(registration) => registration.change(interest, frame),
-            Self::Replaying(replaying) => replaying.replay.change(interest, frame),
-        }
-    }
-
-    fn permit(&mut self, interest: Interest) {
-        match self {
-            Self::Live(registration) => registration.permit(interest),
-            Self::Replaying(replaying) => replaying.replay.permit(interest),
-        }
-    }
-}
-
 impl Drop for Session {
     fn drop(&mut self) {
         self.count_patterns(-1);
@@ -699,73 +516,4 @@ enum Refusal {
     Bad(ErrorBody),
     /// The message is well-formed, the answer is no.
     No(ErrorBody),
-}
-
-/// The frame that ends a replay.
-fn last(kind: ClientKind, patterns: &[Pattern], position: &Position, replayed: Replayed) -> Encoded {
-    let wire = |seq| SafeInteger::new(seq).unwrap_or_default();
-    let message = match kind {
-        ClientKind::V1 => ServerMessage::Resumed(Resumed {
-            from_seq: wire(replayed.from),
-            to_seq: wire(replayed.to),
-            complete: replayed.complete,
-        }),
-        // A plain client takes no `resumed`; the head tells it the same.
-        ClientKind::Plain => ServerMessage::Subscribed(subscribed(patterns, position)),
-    };
-    Encoded::message(&message, None)
-}
-
-fn subscribed(patterns: &[Pattern], position: &Position) -> Subscribed {
-    Subscribed {
-        events: patterns.iter().map(Pattern::to_string).collect(),
-        seq: position.wire_seq(),
-    }
-}
-
-fn connected(
-    session_id: Ulid,
-    identity: &Identity,
-    kind: ClientKind,
-    patterns: &[Pattern],
-    position: &Position,
-    resumed: bool,
-    node: &Node,
-) -> Connected {
-    let times = token_times(identity);
-    let size = |size: usize| SafeInteger::new(size as u64).unwrap_or_default();
-    Connected {
-        status: "ready".into(),
-        user_id: identity.user.to_string(),
-        session_id: session_id.to_string(),
-        protocol: match kind {
-            ClientKind::V1 => SUBPROTOCOL,
-            ClientKind::Plain => PLAIN,
-        }
-        .into(),
-        server: concat!("rivulet/", env!("CARGO_PKG_VERSION")).into(),
-        heartbeat_ms: size(node.sessions.heartbeat.as_millis() as usize),
-        token_expires_at: times.map(|times| times.expires_at),
-        token_expires_in_ms: times.map(|times| times.expires_in_ms),
-        events: patterns.iter().map(Pattern::to_string).collect(),
-        durable: position.durable,
-        stream: position.epoch.as_deref().map(str::to_owned),
-        seq: position.wire_seq(),
-        oldest_seq: position.oldest.and_then(SafeInteger::new),
-        resumed,
-        limits: SessionLimits {
-            max_message_bytes: size(node.limits.max_message_bytes),
-            max_patterns: size(node.limits.max_patterns),
-        },
-    }
-}
-
-/// When the identity's token ends; `None` for one without an end.
-fn token_times(identity: &Identity) -> Option<TokenTimes> {
-    let end = identity.expires_at?;
-    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
-    Some(TokenTimes {
-        expires_at: Timestamp::new(jiff::Timestamp::try_from(end).ok()?),
-        expires_in_ms: SafeInteger::new(left.as_millis() as u64)?,
-    })
 }

@@ -153,14 +153,16 @@ fn hello(request: &Request, entry: &Entry, edge: &Edge) -> Hello {
             .find_map(|entry| entry.strip_prefix(BEARER))
             .map(str::to_owned)
     };
-    let forwarded = headers
+    // What the client wrote may be no text; what a proxy appended to it is.
+    let forwarded: Vec<_> = headers
         .get_all("x-forwarded-for")
         .iter()
-        .filter_map(|value| value.to_str().ok());
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
     Hello {
         address: client_address(
             entry.peer,
-            forwarded.collect::<Vec<_>>().into_iter(),
+            forwarded.iter().map(AsRef::as_ref),
             &edge.config.trusted_proxies,
         ),
         kind: if protocols().any(|entry| entry == SUBPROTOCOL) {

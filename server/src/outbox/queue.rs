@@ -6,8 +6,9 @@ use super::{Bounds, Closing};
 use crate::encoded::Encoded;
 use rivulet_protocol::close::CloseCode;
 
-/// Frames of the router's own that may wait beyond the event bound. They answer what the client asked, which is
-/// rate-limited, so that more of them wait only while the client does not read.
+/// Frames of the router's own that may wait beyond the event bound. While half of it is taken the client is asked
+/// nothing more of, so that the other half is there for what comes by itself: replies, heartbeats, gaps, news of the
+/// token and of the drain.
 pub(super) const RESERVE: usize = 64;
 
 /// Room for so many messages stays with an idle session: as much as the first of them takes.
@@ -107,6 +108,15 @@ impl Queue {
         }
     }
 
+    /// Lets go of what waits; nothing comes any more. `code` counts where the session does not end already.
+    pub(super) fn end(&mut self, code: CloseCode) {
+        let closing = self.closing.take().unwrap_or_else(|| code.into());
+        *self = Self {
+            closing: Some(closing),
+            ..Self::default()
+        };
+    }
+
     /// Holds events back until they are withdrawn or let go. Returns whether none was taken before.
     pub(super) fn hold(&mut self) -> bool {
         self.held |= !self.touched;
@@ -127,6 +137,11 @@ impl Queue {
 
     pub(super) fn has_events(&self) -> bool {
         self.events > 0
+    }
+
+    /// Whether what the client asks may be answered.
+    pub(super) fn takes_answers(&self) -> bool {
+        self.closing.is_none() && self.own() < RESERVE / 2
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -164,10 +179,7 @@ impl Queue {
     }
 
     fn overflow(&mut self) {
-        *self = Self {
-            closing: Some(CloseCode::TooSlow.into()),
-            roused: true,
-            ..Self::default()
-        };
+        self.end(CloseCode::TooSlow);
+        self.roused = true;
     }
 }

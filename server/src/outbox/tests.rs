@@ -1,7 +1,9 @@
+mod interleavings;
+
 use std::sync::Arc;
 
 use super::*;
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, websocket::text_frame};
 
 /// A socket that keeps what it takes, as far as it has room.
 #[derive(Clone, Debug, Default)]
@@ -289,15 +291,51 @@ fn what_a_flusher_leaves_is_told_to_the_connection() {
 }
 
 #[test]
-fn a_control_frame_waits_for_what_the_socket_was_given() {
+fn a_pong_goes_as_soon_as_the_socket_has_taken_what_it_was_given() {
     let session = session(10, 1000);
     session.push_event("1");
-    assert!(session.outbox.push_control(crate::websocket::text_frame("ping")));
-    assert_eq!(session.flushed().0, texts(&["ping", "1"]));
+    session.outbox.push_pong(text_frame("pong"));
+    assert_eq!(session.flushed().0, texts(&["pong", "1"]));
     session.tape.narrow(1);
     session.push_event("2");
     session.flushed();
-    assert!(!session.outbox.push_control(crate::websocket::text_frame("ping")));
+    session.push_event("3");
+    session.outbox.push_pong(text_frame("pong to the first"));
+    session.outbox.push_pong(text_frame("pong"));
+    session.tape.widen();
+    assert_eq!(session.flushed(), (texts(&["2", "pong", "3"]), Flushed::Written));
+}
+
+#[test]
+fn a_control_frame_has_a_deadline_of_its_own() {
+    let session = session(10, 1000);
+    session.tape.narrow(1);
+    session.push_event("1");
+    let Flushed::Blocked { batch, .. } = session.flushed().1 else {
+        panic!("the socket is full");
+    };
+    // A flusher of the shard writes the rest.
+    session.tape.widen();
+    session.outbox.flush_live(&mut Metrics::new([]).sent());
+    session.tape.narrow(0);
+    session.outbox.push_pong(text_frame("pong"));
+    let Flushed::Blocked { batch: pong, .. } = session.flushed().1 else {
+        panic!("the socket is full");
+    };
+    assert_ne!(pong, batch, "what waited before went out whole");
+}
+
+#[test]
+fn who_is_to_be_asked_for_a_sign_of_life_is_not_where_something_waits() {
+    let session = session(10, 1000);
+    session.outbox.push_ping(text_frame("ping"));
+    assert_eq!(session.flushed().0, texts(&["ping"]));
+    session.tape.narrow(1);
+    session.push_event("1");
+    session.flushed();
+    session.outbox.push_ping(text_frame("ping"));
+    session.tape.widen();
+    assert_eq!(session.flushed().0, texts(&["1"]));
 }
 
 #[test]
@@ -338,6 +376,35 @@ fn who_parts_is_the_only_one_who_writes() {
     let last = session.outbox.seal(true);
     assert_eq!(last.pending_bytes(), 1, "the rest of the frame that has begun");
     session.tape.widen();
-    session.push_event("three");
+    assert_eq!(
+        session.push_event("three"),
+        Pushed::Refused,
+        "nobody would write it"
+    );
+    assert_eq!(session.outbox.depth(), (0, 0), "nothing waits for nobody");
     assert_eq!(session.flushed(), (texts(&[]), Flushed::Written));
+}
+
+/// A socket that breaks its writer.
+struct Faulty;
+
+impl Wire for Faulty {
+    fn try_write_vectored(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        panic!("a fault of ours");
+    }
+}
+
+#[test]
+fn what_a_panic_lost_is_not_passed_over() {
+    let bounds = Bounds {
+        events: 10,
+        bytes: 1000,
+    };
+    let outbox = Outbox::new(bounds, Framing::PLAIN, Faulty);
+    outbox.push_event(Encoded::json("1"));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| flush(&outbox)));
+    assert!(panicked.is_err());
+    // What came after it would tell the client that it has all before it.
+    outbox.push_event(Encoded::json("2"));
+    assert_eq!(flush(&outbox), Flushed::Lost);
 }

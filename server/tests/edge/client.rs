@@ -158,7 +158,8 @@ pub(crate) fn text(payload: &str) -> Vec<u8> {
     frame
 }
 
-fn frame(read: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
+/// The frame that these bytes begin with: its opcode, its payload, and how many of them it takes.
+pub(crate) fn frame(read: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
     let opcode = read.first()? & 0x0f;
     let (length, start) = match read.get(1)? {
         126 => (usize::from(u16::from_be_bytes([*read.get(2)?, *read.get(3)?])), 4),

@@ -14,6 +14,7 @@ use rivulet::bus::FeedState;
 use rivulet::command::{Backend, Command, Outcome};
 use rivulet::config::{Config, Inputs, Purpose};
 use rivulet::connection::{Node, handshake::Door};
+use rivulet::flush;
 use rivulet::history::{Archive, Segment};
 use rivulet::http::{Pages, serve_clients};
 use rivulet::limits::{address::AddressLimits, address::Addresses, seats::Seats};
@@ -62,7 +63,7 @@ pub(crate) struct Edge {
     pub(crate) door: Arc<Door>,
     pub(crate) drain: Drain,
     feed: watch::Sender<FeedState>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Edge {
@@ -111,23 +112,34 @@ impl Edge {
             feed: fed,
             node,
         });
+        let node = &door.node;
+        let flushing = flush::run(
+            Arc::clone(&node.router),
+            0,
+            node.sessions.linger,
+            Arc::clone(&node.metrics),
+        );
+        let flushing = tokio::spawn(flushing);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self {
             address: listener.local_addr().unwrap(),
             door: Arc::clone(&door),
             drain,
             feed,
-            task: tokio::spawn(serve_clients(
-                listener,
-                door,
-                config.edge,
-                config.dev,
-                Pages {
-                    documents: vec![("schemas/events.json".to_owned(), "{}".to_owned())],
-                    front: Some("<!doctype html>"),
-                },
-                Arc::new(AtomicBool::new(true)),
-            )),
+            tasks: [
+                tokio::spawn(serve_clients(
+                    listener,
+                    door,
+                    config.edge,
+                    config.dev,
+                    Pages {
+                        documents: vec![("schemas/events.json".to_owned(), "{}".to_owned())],
+                        front: Some("<!doctype html>"),
+                    },
+                    Arc::new(AtomicBool::new(true)),
+                )),
+                flushing,
+            ],
         }
     }
 
@@ -163,7 +175,9 @@ impl Edge {
 
 impl Drop for Edge {
     fn drop(&mut self) {
-        self.task.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 

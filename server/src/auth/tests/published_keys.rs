@@ -7,6 +7,8 @@ pub(super) struct Issuer {
     url: String,
     answer: Arc<Mutex<String>>,
     asked: Arc<AtomicUsize>,
+    /// Held while nothing is answered.
+    answering: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Issuer {
@@ -16,13 +18,16 @@ impl Issuer {
             url: format!("http://{}/keys", listener.local_addr().unwrap()),
             answer: Arc::default(),
             asked: Arc::default(),
+            answering: Arc::default(),
         };
         let (answer, asked) = (Arc::clone(&issuer.answer), Arc::clone(&issuer.asked));
+        let answering = Arc::clone(&issuer.answering);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = [0; 4_096];
                 let _ = stream.read(&mut request).await;
                 asked.fetch_add(1, Ordering::SeqCst);
+                let _turn = answering.lock().await;
                 let answer = answer.lock().unwrap().clone();
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
@@ -217,4 +222,21 @@ async fn the_timer_reads_without_being_asked() {
         () = auth.keep_keys_fresh() => unreachable!("it never ends"),
         () = asked_once => {}
     }
+}
+
+#[tokio::test]
+async fn who_goes_away_while_the_keys_are_read_does_not_have_them_read_again() {
+    let keys = &*KEYS;
+    let issuer = Issuer::start().await;
+    issuer.publish(&[keys.rsa.jwk(Algorithm::RS256, "rsa")]);
+    let auth = issuer.auth();
+    let token = named("rsa", "RS256", &keys.rsa.private, Algorithm::RS256);
+    let silent = issuer.answering.lock().await;
+    for _ in 0..5 {
+        let waited = tokio::time::timeout(Duration::from_millis(20), auth.check(&token, at(NOW))).await;
+        assert!(waited.is_err(), "the issuer has not answered");
+    }
+    drop(silent);
+    assert!(auth.check(&token, at(NOW)).await.is_ok());
+    assert_eq!(issuer.asked(), 1);
 }
