@@ -123,7 +123,10 @@ impl Feed {
                 () = sleep_until(due) => {}
                 Some(answer) = OptionFuture::from(check.as_mut()) => {
                     check = None;
-                    self.answered(answer).await;
+                    if self.answered(answer).await {
+                        // What was read meanwhile is of the stream as it was before.
+                        read = None;
+                    }
                 }
                 Some(chunk) = OptionFuture::from(read.as_mut()) => {
                     read = None;

@@ -59,10 +59,13 @@ pub(super) async fn first_head(link: &Link, name: &str) -> Result<Head, BusError
 }
 
 impl Feed {
-    /// Takes the leader's word, or its silence.
-    pub(super) async fn answered(&mut self, answer: Result<Head, HeadFault>) {
+    /// Takes the leader's word, or its silence. Returns whether the feed begins again elsewhere in the stream.
+    pub(super) async fn answered(&mut self, answer: Result<Head, HeadFault>) -> bool {
         let now = Instant::now();
-        let Some(durable) = &mut self.durable else { return };
+        let Some(durable) = &mut self.durable else {
+            return false;
+        };
+        let mut anew = false;
         match answer {
             Ok(head) => {
                 if !durable.answered {
@@ -72,6 +75,7 @@ impl Feed {
                 durable.oldest = head.first;
                 durable.head = head.last;
                 if let Some(missed) = durable.continuity.head(&head, now) {
+                    anew = true;
                     durable.held = Held::default();
                     self.missed(&missed);
                 }
@@ -90,6 +94,7 @@ impl Feed {
                 }
             }
         }
+        anew
     }
 
     /// Tells all that a range is gone.
