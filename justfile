@@ -64,6 +64,12 @@ bench-connects *arguments: (_need "rust" "python" "nats")
     cargo build --locked --release --package rivulet --bin rivulet
     cargo run --locked --release --package rivulet-tests --bin connects -- "$@"
 
+# Count the router's instructions for an event that is read from NATS and routed (needs valgrind)
+[group('measure it')]
+bench-reading *arguments: (_need "rust" "python" "nats")
+    cargo build --locked --release --package rivulet --bin rivulet
+    .tools/python/bin/python tests/load/reading "$@"
+
 # Measure what the SDKs take of a core, beside bare JSON
 [group('measure it')]
 bench-sdk: (_need "python" "node" "node24")
