@@ -1,7 +1,7 @@
 //! One loop per socket: from its outbox to the WebSocket codec, and back.
 //!
 //! A connection passes through types: a [`handshake::Hello`] becomes [`handshake::Admitted`] or a refusal, what
-//! was admitted becomes a [`session::Session`], and when that ends, a [`Closing`] is said and waited for.
+//! was admitted becomes a [`session::Session`], and when that ends, a [`Closing`](crate::outbox::Closing) is said and waited for.
 //!
 //! The inputs of the loop, all of them:
 //!
