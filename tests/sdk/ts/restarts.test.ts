@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { createClient, type RivuletError } from '../../../sdk-ts/dist/index.js';
 import { blob, Rig, token, until } from './rig.ts';
 
-const RESTARTS = Number(process.env.RIVULET_RESTARTS ?? 100);
+const RESTARTS = Number(process.env.RESTARTS ?? 100);
 /** How many publish at a time, each as fast as the stream acknowledges. */
 const PUBLISHERS = 4;
 
