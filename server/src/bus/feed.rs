@@ -195,6 +195,10 @@ impl Feed {
             return self.dispatch(&arrived, now);
         };
         let Some(durable) = &mut self.durable else { return };
+        if arrived.is_before(durable.continuity.epoch()) {
+            // Of a stream of this name that is gone; were it of this one, by a clock that is behind, it is read back.
+            return;
+        }
         if let Some(by_user) = &mut durable.by_user {
             if seq > durable.continuity.last() {
                 by_user.wait(seq, arrived);
