@@ -304,13 +304,15 @@ impl Outbox {
         self.writing().pong = Some(pong);
     }
 
-    /// Asks for a sign of life, unless something waits for the socket: to take that is one. For the connection, which
-    /// then flushes.
-    pub fn push_ping(&self, ping: Bytes) {
+    /// Asks for a sign of life, unless something waits for the socket: to take that is one. Returns whether it did.
+    /// For the connection, which then flushes.
+    pub fn push_ping(&self, ping: Bytes) -> bool {
         let mut writing = self.writing();
-        if writing.backlog.is_empty() {
+        let free = writing.backlog.is_empty();
+        if free {
             writing.put_first(ping);
         }
+        free
     }
 
     /// Parts: from here on only the caller writes, and what waits in the queue or would come into it is nobody's.

@@ -93,15 +93,6 @@ impl Arrived {
         }
     }
 
-    /// Whether it was stored before the stream of this epoch, `<name>@<nanoseconds>`, was made.
-    pub(super) fn is_before(&self, epoch: &str) -> bool {
-        let made = epoch.rsplit_once('@').and_then(|(_, made)| made.parse().ok());
-        match (self.place, made.map(jiff::Timestamp::from_nanosecond)) {
-            (Place::Stored { time, .. }, Some(Ok(made))) => time < Timestamp::new(made),
-            _ => false,
-        }
-    }
-
     /// About how many bytes it takes in memory.
     pub(super) fn bytes(&self) -> usize {
         self.subject.len() + self.payload.len() + 512
@@ -141,29 +132,5 @@ impl Arrived {
             trace_id: content.trace_id,
             received_at,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_stream_of_the_same_name_had_stored_is_not_of_this_one() {
-        let stored = |time| Arrived {
-            subject: "blob.created".to_owned(),
-            headers: Headers::Read(None),
-            payload: Bytes::new(),
-            place: Place::Stored {
-                seq: 7,
-                time: Timestamp::parse(time).unwrap(),
-            },
-        };
-        // 2026-01-31T12:00:00.000001999Z
-        let epoch = "S@1@1769860800000001999";
-        assert!(stored("2026-01-31T12:00:00Z").is_before(epoch));
-        assert!(!stored("2026-01-31T12:00:00.000001Z").is_before(epoch));
-        assert!(!stored("2026-01-31T12:00:01Z").is_before(epoch));
-        assert!(!stored("2026-01-31T12:00:00Z").is_before("S"));
     }
 }

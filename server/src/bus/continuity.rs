@@ -9,6 +9,8 @@
 
 use std::time::{Duration, Instant};
 
+use rivulet_protocol::scalar::Timestamp;
+
 use super::stream::Head;
 
 /// How long messages up to a known head may be on their way while none arrives. They and the leader's answer
@@ -21,6 +23,7 @@ const DEPOSED_LEADER: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Continuity {
     epoch: String,
+    created: Timestamp,
     last: u64,
     holes: Holes,
     /// Whether a head that was asked for after the last interruption has been reached.
@@ -89,6 +92,7 @@ impl Continuity {
     pub(super) fn begin(head: &Head, holes: Holes) -> Self {
         Self {
             epoch: head.epoch.clone(),
+            created: head.created,
             last: head.last,
             holes,
             verified: true,
@@ -101,6 +105,13 @@ impl Continuity {
     /// The stream's epoch.
     pub(super) fn epoch(&self) -> &str {
         &self.epoch
+    }
+
+    /// Whether what was stored at `time` is of a stream of the same name that is gone: it may have waited for its
+    /// turn while the head told of the new one. Were it of this one, stored by a server whose clock is behind, it is
+    /// read back; a consumer would pass it over, so of one nothing is refused.
+    pub(super) fn is_younger_than(&self, time: Timestamp) -> bool {
+        self.holes == Holes::Missed && time < self.created
     }
 
     /// The last sequence dispatched or declared missing.
@@ -163,6 +174,7 @@ impl Continuity {
         if head.epoch != self.epoch {
             let from = self.begin_again(head);
             self.epoch = head.epoch.clone();
+            self.created = head.created;
             return Some(Missed {
                 from,
                 to: head.last,
@@ -247,6 +259,7 @@ mod tests {
     fn head(first: u64, last: u64) -> Head {
         Head {
             epoch: "S@1".to_owned(),
+            created: Timestamp::parse("2026-01-31T12:00:00Z").unwrap(),
             first,
             last,
         }
@@ -318,12 +331,17 @@ mod tests {
         let mut stream = Continuity::begin(&head(1, 10), Holes::Missed);
         let other = Head {
             epoch: "S@2".to_owned(),
+            created: Timestamp::parse("2026-01-31T13:00:00Z").unwrap(),
             first: 1,
             last: 3,
         };
+        let between = Timestamp::parse("2026-01-31T12:30:00Z").unwrap();
+        assert!(!stream.is_younger_than(between));
         let changed = missed(10, 3, Cause::EpochChanged);
         assert_eq!(stream.head(&other, now), Some(changed));
         assert_eq!((stream.epoch(), stream.last()), ("S@2", 3));
+        assert!(stream.is_younger_than(between));
+        assert!(!stream.is_younger_than(other.created));
         assert_eq!(stream.message(4, now), Arrival::Next);
     }
 

@@ -37,7 +37,11 @@ use self::{
     repair::{Read, read_back},
 };
 use super::{
-    FeedState, StreamState, arrived::Arrived, by_user::ByUser, connect::Link, continuity::Arrival,
+    FeedState, StreamState,
+    arrived::{Arrived, Place},
+    by_user::ByUser,
+    connect::Link,
+    continuity::Arrival,
     index::Digest,
 };
 use crate::presence::mark;
@@ -195,8 +199,9 @@ impl Feed {
             return self.dispatch(&arrived, now);
         };
         let Some(durable) = &mut self.durable else { return };
-        if arrived.is_before(durable.continuity.epoch()) {
-            // Of a stream of this name that is gone; were it of this one, by a clock that is behind, it is read back.
+        if let Place::Stored { time, .. } = arrived.place
+            && durable.continuity.is_younger_than(time)
+        {
             return;
         }
         if let Some(by_user) = &mut durable.by_user {

@@ -14,6 +14,7 @@ use async_nats::{
         stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType},
     },
 };
+use rivulet_protocol::scalar::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -57,6 +58,8 @@ pub(super) enum Live {
 pub(super) struct Head {
     /// Name and creation time in nanoseconds: another stream of the same name has another.
     pub(super) epoch: String,
+    /// When it was made.
+    pub(super) created: Timestamp,
     /// The oldest sequence that it still has; one more than the last if it has none.
     pub(super) first: u64,
     /// The last sequence that it gave.
@@ -96,6 +99,7 @@ pub(super) async fn head(jetstream: &jetstream::Context, name: &str) -> Result<H
         Ok(Response::Ok(info)) => match info.created.parse::<jiff::Timestamp>() {
             Ok(created) => Ok(Head {
                 epoch: format!("{name}@{}", created.as_nanosecond()),
+                created: Timestamp::new(created),
                 first: info.state.first_seq,
                 last: info.state.last_seq,
             }),

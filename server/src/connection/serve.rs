@@ -424,10 +424,7 @@ impl Connection {
             Due::GiveUp if self.may_receive() => return Some(CloseCode::HeartbeatMissed.into()),
             // Nothing is read just now, so nothing could be heard.
             Due::GiveUp => self.keepalive.heard(now),
-            Due::Probe => {
-                self.outbox.push_ping(ping_frame(b""));
-                self.pinged = true;
-            }
+            Due::Probe => self.pinged |= self.outbox.push_ping(ping_frame(b"")),
             Due::Say if self.session.kind() == ClientKind::V1 => self.session.heartbeat(),
             Due::Say => {}
         }

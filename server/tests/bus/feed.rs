@@ -81,6 +81,30 @@ async fn only_the_servers_own_headers_count() {
 }
 
 #[tokio::test]
+async fn what_a_stream_of_the_same_name_had_stored_takes_nobodys_place() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let mut rig = Rig::open(&config(&[nats.url()], nats.directory.path())).await;
+    rig.next().await;
+    // As it comes when it waited for its turn while the stream was made anew.
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Stream", "RIVULET");
+    headers.insert("Nats-Subject", "blob.created");
+    headers.insert("Nats-Sequence", "2");
+    headers.insert("Nats-Time-Stamp", "2001-01-01T00:00:00Z");
+    let old = r#"{"user_id":"old"}"#;
+    client
+        .publish_with_headers("rivulet.live.blob.created", headers, old.into())
+        .await
+        .unwrap();
+    client.flush().await.unwrap();
+    publish(&client, "blob.created", MINE).await;
+    publish(&client, "blob.created", MINE).await;
+    assert_eq!(rig.next().await, format!("1 blob.created u1 {MINE}"));
+    assert_eq!(rig.next().await, format!("2 blob.created u1 {MINE}"));
+}
+
+#[tokio::test]
 async fn what_breaks_a_rule_is_shown_and_nothing_else_is_lost() {
     let nats = Nats::start();
     let client = nats.client().await;
