@@ -54,20 +54,20 @@ e2e *arguments: (_need "rust" "python" "nats")
 [group('measure it')]
 [no-exit-message]
 bench *arguments: (_need "rust" "python" "nats" "node" "bun")
-    cargo build --locked --release --package rivulet --bin rivulet
+    cargo build --locked --release --package rivulet-router --bin rivulet
     cargo build --locked --release --package rivulet-tests --bin bench
     target/release/bench "$@"
 
 # Measure what a connect costs, a session that only waits, and (`--tokens`) the check of a token
 [group('measure it')]
 bench-connects *arguments: (_need "rust" "python" "nats")
-    cargo build --locked --release --package rivulet --bin rivulet
+    cargo build --locked --release --package rivulet-router --bin rivulet
     cargo run --locked --release --package rivulet-tests --bin connects -- "$@"
 
 # Count the router's instructions for an event that is read from NATS and routed (needs valgrind)
 [group('measure it')]
 bench-reading *arguments: (_need "rust" "python" "nats")
-    cargo build --locked --release --package rivulet --bin rivulet
+    cargo build --locked --release --package rivulet-router --bin rivulet
     .tools/python/bin/python tests/load/reading "$@"
 
 # Measure what the SDKs take of a core, beside bare JSON
@@ -81,7 +81,7 @@ bench-sdk: (_need "python" "node" "node24")
 [group('measure it')]
 [no-exit-message]
 chaos *arguments: (_need "rust" "python" "nats")
-    cargo build --locked --release --package rivulet --bin rivulet --package rivulet-tests --bins
+    cargo build --locked --release --package rivulet-router --bin rivulet --package rivulet-tests --bins
     target/release/chaos "$@"
 
 # Fuzz one target (`./just fuzz pattern -max_total_time=300`), or each for a minute, or for so many seconds (`./just fuzz 600`)

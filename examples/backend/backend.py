@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An example backend: it answers two commands and publishes events. What it does is in library.py.
 
-pip install 'rivulet[nats]'
+pip install 'rivulet-client[nats]'
 python examples/backend/backend.py [--users ada,grace,linus --every 2]
 """
 
@@ -13,8 +13,8 @@ import signal
 from library import Library
 from nats.errors import Error as NatsError
 
-from rivulet import CreateBlob, ProcessBlob
-from rivulet.nats import Backend, Publisher, connect
+from rivulet_client import CreateBlob, ProcessBlob
+from rivulet_client.nats import Backend, Publisher, connect
 
 log = logging.getLogger("backend")
 

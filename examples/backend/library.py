@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rivulet import (
+from rivulet_client import (
     BlobCreated,
     BlobDerived,
     BookUpdated,
@@ -24,7 +24,7 @@ from rivulet import (
     ProcessorFailed,
     ProcessorStatusChanged,
 )
-from rivulet.nats import Asker, NotStored, Publisher, Refused
+from rivulet_client.nats import Asker, NotStored, Publisher, Refused
 
 log = logging.getLogger("library")
 

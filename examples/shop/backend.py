@@ -12,7 +12,7 @@ import uuid
 
 import shop
 
-from rivulet.nats import Asker, Backend, Publisher, Refused, connect
+from rivulet_client.nats import Asker, Backend, Publisher, Refused, connect
 
 
 async def main() -> None:

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from rivulet._wire import Envelope, Integer, Model, Timestamp, UnknownEvent, tag_of
-from rivulet.family import Command, Family
+from rivulet_client._wire import Envelope, Integer, Model, Timestamp, UnknownEvent, tag_of
+from rivulet_client.family import Command, Family
 
 
 class OrderPlaced(Model):

@@ -6,7 +6,7 @@
 use std::{path::PathBuf, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use rivulet::config::{Config, Inputs, Origin, Purpose};
+use rivulet_router::config::{Config, Inputs, Origin, Purpose};
 
 /// One for each process; libFuzzer may run several.
 static FILE: LazyLock<PathBuf> =

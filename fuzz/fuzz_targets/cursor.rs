@@ -6,8 +6,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rivulet::connection::resume::ResumePosition;
 use rivulet_protocol::message::{ClientFrame, ClientRequest};
+use rivulet_router::connection::resume::ResumePosition;
 use serde_json::json;
 
 fuzz_target!(|text: &str| {

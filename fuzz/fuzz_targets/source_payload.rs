@@ -10,12 +10,12 @@ use std::sync::LazyLock;
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use rivulet::{
+use rivulet_protocol::{catalog::Catalog, event::EventType, validate::Validator};
+use rivulet_router::{
     bus::source::{Reading, Rejection, Rule, Sources},
     config::{AudienceFrom, DataFrom, Source, TypeFrom, Validation},
     event::Audience,
 };
-use rivulet_protocol::{catalog::Catalog, event::EventType, validate::Validator};
 use serde_json::{Map, Value};
 
 const MAX_EVENT_BYTES: usize = 4_096;

@@ -14,7 +14,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::FutureExt;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto::sign};
 use libfuzzer_sys::fuzz_target;
-use rivulet::{
+use rivulet_router::{
     auth::{Auth, MAX_TOKEN_BYTES},
     config::{Config, Inputs, Purpose},
     metrics::Metrics,

@@ -9,7 +9,7 @@
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use peak_alloc::PeakAlloc;
-use rivulet::websocket::{Decoder, Incoming, ProtocolError};
+use rivulet_router::websocket::{Decoder, Incoming, ProtocolError};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;

@@ -2,8 +2,8 @@
 
 import unittest
 
-from rivulet import EVENT_TYPES, Command, CreateBlob, CreateBlobReply, Envelope, Model
-from rivulet._generated import family
+from rivulet_client import EVENT_TYPES, Command, CreateBlob, CreateBlobReply, Envelope, Model
+from rivulet_client._generated import family
 
 
 class Made(Model):

@@ -5,15 +5,15 @@ import json
 import unittest
 from typing import Any
 
-from rivulet import Client, Cursor, Gap, InvalidPattern, Pattern, RivuletError, SyncClient, decode
-from rivulet.backoff import MOST, Backoff
-from rivulet.commands import MOST_IN_FLIGHT, Commands, Pace, Pending
-from rivulet.connection import websocket_url
-from rivulet.delivery import Delivery
-from rivulet.pattern import cover
-from rivulet.protocol import Decoder, parse, split
-from rivulet.reader import Queue
-from rivulet.sync import Options
+from rivulet_client import Client, Cursor, Gap, InvalidPattern, Pattern, RivuletError, SyncClient, decode
+from rivulet_client.backoff import MOST, Backoff
+from rivulet_client.commands import MOST_IN_FLIGHT, Commands, Pace, Pending
+from rivulet_client.connection import websocket_url
+from rivulet_client.delivery import Delivery
+from rivulet_client.pattern import cover
+from rivulet_client.protocol import Decoder, parse, split
+from rivulet_client.reader import Queue
+from rivulet_client.sync import Options
 
 
 class Covering(unittest.TestCase):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from rivulet import (
+from rivulet_client import (
     BlobCreatedEvent,
     BookCreated,
     BookCreatedEvent,

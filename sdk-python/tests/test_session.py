@@ -12,7 +12,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 
-from rivulet import Client, CreateBlob, Cursor, RivuletError
+from rivulet_client import Client, CreateBlob, Cursor, RivuletError
 
 Script = Callable[["Router"], Awaitable[None]]
 
@@ -284,7 +284,7 @@ class Scripted(unittest.IsolatedAsyncioTestCase):
         tries: list[None] = []
         # Nothing ever listens on port 1 of this machine.
         client = Client("http://127.0.0.1:1", token="ada", on_state=lambda state: tries.append(None))
-        with self.assertLogs("rivulet", "WARNING") as told:
+        with self.assertLogs("rivulet_client", "WARNING") as told:
             async with client:
                 # Each try is two states.
                 await self.until(lambda: len(tries) >= 8)

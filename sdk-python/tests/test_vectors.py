@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rivulet import (
+from rivulet_client import (
     EVENT_TYPES,
     SERVER_FRAMES,
     InvalidPattern,

@@ -1,4 +1,4 @@
-/** `@rivulet/client/protocol`: the protocol without a socket, for what builds on frames, patterns or user ids alone. */
+/** `rivulet-client/protocol`: the protocol without a socket, for what builds on frames, patterns or user ids alone. */
 
 export { InvalidPattern, InvalidUserId, RivuletError } from './errors.js';
 export type * from './generated.js';

@@ -1,4 +1,4 @@
-/** `@rivulet/client/react`: events, connection and the client itself in components. Safe in strict mode. */
+/** `rivulet-client/react`: events, connection and the client itself in components. Safe in strict mode. */
 
 import {
   createContext,

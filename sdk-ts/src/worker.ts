@@ -1,5 +1,5 @@
 /**
- * `@rivulet/client/worker`: one socket for all tabs of a user, by a SharedWorker.
+ * `rivulet-client/worker`: one socket for all tabs of a user, by a SharedWorker.
  *
  * The worker is named by the address, the user and this package's version: another user's tab, or one of another
  * version, never joins. Where there is no SharedWorker (Chrome on Android) each tab has its own socket, and

@@ -24,7 +24,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use rivulet::config::{Config, Flag, Inputs, Problems, Purpose};
+use rivulet_router::config::{Config, Flag, Inputs, Problems, Purpose};
 
 /// Carries events the last mile, from NATS subjects to every screen of the user they concern.
 #[derive(Parser)]
@@ -68,7 +68,7 @@ pub(crate) enum Command {
     /// Write what is generated from the types: schemas, SDK types, reference pages
     Codegen(codegen::Codegen),
     /// Become the nats-server of the router that runs this
-    #[command(hide = true, name = rivulet::bus::local_server::SUBCOMMAND)]
+    #[command(hide = true, name = rivulet_router::bus::local_server::SUBCOMMAND)]
     Supervised(supervised::Supervised),
 }
 

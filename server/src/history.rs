@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What an event takes beside its frame: its entry, its shared parts, its place in one user's order. Measured
-/// with `cargo test -p rivulet --test history_memory -- --nocapture`: 300 to 430 bytes for events of one user.
+/// with `cargo test -p rivulet-router --test history_memory -- --nocapture`: 300 to 430 bytes for events of one user.
 const ENTRY_BYTES: usize = 430;
 /// What each further user of an event takes.
 const USER_BYTES: usize = 40;

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use rivulet::config::{Log, LogFormat};
+use rivulet_router::config::{Log, LogFormat};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::colour;

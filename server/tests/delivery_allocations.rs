@@ -9,14 +9,14 @@ use std::{
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use rivulet::{
+use rivulet_protocol::{event::EventType, scalar::Timestamp, subject::UserId};
+use rivulet_router::{
     encoded::Encoded,
     event::{Audience, Event},
     metrics::Metrics,
     outbox::{Bounds, Framing, Outbox, Wire},
     router::{Interest, Keeping, Registration, Router},
 };
-use rivulet_protocol::{event::EventType, scalar::Timestamp, subject::UserId};
 
 const EVENTS: u64 = 100;
 

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use peak_alloc::PeakAlloc;
-use rivulet::{
+use rivulet_protocol::{event::EventType, scalar::Timestamp, subject::UserId};
+use rivulet_router::{
     encoded::Encoded,
     event::{Audience, Event},
     history::{Kept, Span},
 };
-use rivulet_protocol::{event::EventType, scalar::Timestamp, subject::UserId};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rivulet::bus::local_server::{SUBCOMMAND, become_server, read_credentials};
+use rivulet_router::bus::local_server::{SUBCOMMAND, become_server, read_credentials};
 
 fn main() {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use flate2::{Compress, Compression, FlushCompress};
 use peak_alloc::PeakAlloc;
-use rivulet::websocket::{Decoder, ProtocolError};
+use rivulet_router::websocket::{Decoder, ProtocolError};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;

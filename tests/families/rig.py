@@ -162,7 +162,7 @@ def module_of(file: Path) -> Any:
 
 def compiled(project: Path) -> tuple[str, int]:
     """What the TypeScript compiler says of a directory, in which the SDK is installed."""
-    package = project / "node_modules/@rivulet/client"
+    package = project / "node_modules/rivulet-client"
     package.parent.mkdir(parents=True)
     package.symlink_to(ROOT / "sdk-ts")
     (project / "package.json").write_text('{"type": "module"}')

@@ -27,7 +27,7 @@ from rig import (
     rivulet,
 )
 
-from rivulet import Client
+from rivulet_client import Client
 
 
 class Generated(OnARouter):

@@ -1,6 +1,6 @@
 // The generated module in the SDK's client, against the router and the backend of the test. Prints what it gets.
 
-import { createClient } from '@rivulet/client';
+import { createClient } from 'rivulet-client';
 import { type Events, family } from './own.ts';
 
 const client = createClient({ url: process.argv[2] ?? '', token: 'tess', families: [family] });

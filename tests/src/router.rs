@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use rivulet::config::{Config, Inputs, Purpose};
+use rivulet_router::config::{Config, Inputs, Purpose};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -69,13 +69,13 @@ impl Setup {
     pub fn launch(self) -> Router {
         let config =
             Config::load(&self.inputs, Purpose::Router).unwrap_or_else(|problems| panic!("{problems}"));
-        let listeners = rivulet::Listeners::bind(&config).expect("free ports");
+        let listeners = rivulet_router::Listeners::bind(&config).expect("free ports");
         let (address, admin) = (
             listeners.address(),
             listeners.admin_address().expect("an admin listener"),
         );
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(rivulet::run(config, listeners, async move {
+        let task = tokio::spawn(rivulet_router::run(config, listeners, async move {
             // Dropped counts as said.
             let _ = stopped.await;
         }));

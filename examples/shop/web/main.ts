@@ -1,11 +1,11 @@
 // A page of the shop: its own events and its own command, typed by what codegen made of the family's schema.
 //
-//   npm install @rivulet/client vite
+//   npm install rivulet-client vite
 //   npx vite            then open /?user=ada, beside `rivulet serve --dev --families examples/families`
 //
 // and a backend: examples/shop/go or examples/shop/backend.py.
 
-import { createClient, RivuletError } from '@rivulet/client';
+import { createClient, RivuletError } from 'rivulet-client';
 import { family } from './shop.ts';
 
 const query = new URLSearchParams(location.search);

@@ -48,8 +48,8 @@ pub(super) fn file(catalog: &Catalog) -> GeneratedFile {
             "title": "Rivulet",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Events from NATS, live, for one user: what a client and the router say to each other.",
+            "contact": { "name": "Rivulet" },
             "license": { "name": "MIT OR Apache-2.0", "url": "https://spdx.org/licenses/MIT.html" },
-            "contact": { "name": "Rivulet", "url": "https://github.com/rivulet-io/rivulet" },
             "tags": [{ "name": "websocket" }, { "name": "nats" }],
         },
         "servers": {

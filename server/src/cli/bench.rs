@@ -34,8 +34,8 @@ use std::{
 };
 
 use clap::Args;
-use rivulet::config::{self, Config, Purpose};
 use rivulet_protocol::{event::EventType, pattern::Pattern};
+use rivulet_router::config::{self, Config, Purpose};
 
 use self::{course::Course, crowd::Crowd, payload::LEAST, plan::Plan, publish::Pace, usage::Process};
 use super::{

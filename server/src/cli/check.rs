@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use rivulet::{
+use rivulet_router::{
     bus,
     config::{AudienceFrom, Config, Key, NatsCredentials, Source},
 };

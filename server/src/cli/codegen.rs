@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use rivulet::{config, families, metrics};
 use rivulet_protocol::{catalog::Catalog, codegen};
+use rivulet_router::{config, families, metrics};
 use url::Url;
 
 use super::{Failure, block_on, print};

@@ -7,11 +7,11 @@ use std::{fs, io, io::Read as _};
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
-use rivulet::{
+use rivulet_protocol::{event::EventType, subject::UserId};
+use rivulet_router::{
     bus::{Published, Publisher, source::Sources},
     config::{Config, Purpose, nearest},
 };
-use rivulet_protocol::{event::EventType, subject::UserId};
 use ulid::Ulid;
 
 use self::address::Draft;

@@ -3,7 +3,7 @@
 use std::{io, process};
 
 use clap::Args;
-use rivulet::{
+use rivulet_router::{
     Listeners,
     config::{Config, Flag, Inputs, Purpose},
 };
@@ -115,7 +115,7 @@ impl Serve {
         block_on(async {
             let signals = Signals::listen()?;
             let listeners = Listeners::bind(&config)?;
-            rivulet::run(config, listeners, signals.first()).await
+            rivulet_router::run(config, listeners, signals.first()).await
         })??;
         Ok(())
     }

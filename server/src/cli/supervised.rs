@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
-use rivulet::bus::local_server::become_server;
+use rivulet_router::bus::local_server::become_server;
 
 use super::Failure;
 

@@ -8,8 +8,8 @@ mod rejected;
 use std::io::{self, IsTerminal as _};
 
 use clap::{Args, ValueEnum};
-use rivulet::config::Config;
 use rivulet_protocol::{pattern::Pattern, subject::UserId};
+use rivulet_router::config::Config;
 
 use self::{follow::Follow, print::Printer};
 use super::{

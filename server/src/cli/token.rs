@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use jsonwebtoken::{EncodingKey, Header};
-use rivulet::config::{self, Config, Key};
 use rivulet_protocol::{pattern::Pattern, subject::UserId};
+use rivulet_router::config::{self, Config, Key};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, Settings, print};

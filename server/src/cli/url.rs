@@ -1,6 +1,6 @@
 //! Where the router is.
 
-use rivulet::config::Config;
+use rivulet_router::config::Config;
 use url::Url;
 
 use super::{Failure, reachable, variable};

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rivulet::{
+use rivulet_router::{
     Listeners,
     bus::Sink,
     config::{Config, Inputs, Purpose},
@@ -75,7 +75,7 @@ impl Router {
                 bound.send(listeners.address()).unwrap();
                 // Dropped counts as said.
                 let stop = async { drop(stopped.await) };
-                rivulet::run_through(config, listeners, wrap, stop).await
+                rivulet_router::run_through(config, listeners, wrap, stop).await
             });
             ended.unwrap();
         });

@@ -6,8 +6,8 @@ use async_nats::jetstream::{
     self,
     stream::{Config as StreamConfig, Republish},
 };
-use rivulet::config::{AudienceFrom, Config, Feed, Shape};
 use rivulet_protocol::subject::UserId;
+use rivulet_router::config::{AudienceFrom, Config, Feed, Shape};
 
 use crate::{
     nats::Nats,

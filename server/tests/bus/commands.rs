@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use rivulet::command::{Backend, Command, Outcome};
 use rivulet_protocol::subject::UserId;
+use rivulet_router::command::{Backend, Command, Outcome};
 use tokio::time::Instant;
 
 use crate::{

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer};
-use rivulet::{
+use rivulet_protocol::subject::UserId;
+use rivulet_router::{
     command::{Command, Outcome},
     config::{Config, NatsCredentials, NatsTls, Secret},
 };
-use rivulet_protocol::subject::UserId;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 

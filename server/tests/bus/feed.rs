@@ -7,7 +7,7 @@ use async_nats::jetstream::{
     stream::{Config as StreamConfig, Republish},
 };
 use futures_util::StreamExt;
-use rivulet::{
+use rivulet_router::{
     bus::{Rejections, source::SourceFault},
     config::{AudienceFrom, TypeFrom},
 };
@@ -374,7 +374,10 @@ async fn sources_that_would_bring_an_event_twice_are_refused() {
     config.sources.push(source("blob.typing", false));
     let fault = Rig::try_open(&config).await.err().unwrap();
     assert!(
-        matches!(fault, rivulet::bus::BusError::Sources(SourceFault::TwoKinds(..))),
+        matches!(
+            fault,
+            rivulet_router::bus::BusError::Sources(SourceFault::TwoKinds(..))
+        ),
         "{fault}"
     );
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use bytes::Bytes;
-use rivulet::bus::{BusError, Published, Publisher, local_server::read_credentials};
+use rivulet_router::bus::{BusError, Published, Publisher, local_server::read_credentials};
 
 use crate::rig::{Rig, config, publish};
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use async_nats::jetstream::{self, stream::Config as StreamConfig};
-use rivulet::config::Config;
+use rivulet_router::config::Config;
 
 use crate::{
     nats::Nats,

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use rivulet::{
+use rivulet_protocol::subject::UserId;
+use rivulet_router::{
     bus,
     command::{Command, Outcome},
     config::{Config, NatsCredentials, Secret},
 };
-use rivulet_protocol::subject::UserId;
 use tokio::time::Instant;
 
 use crate::{

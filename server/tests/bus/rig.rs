@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rivulet::{
+use rivulet_router::{
     bus::{
         Bus, BusError, FeedState, Sink,
         source::{Check, Rejection, Rule},
@@ -103,7 +103,7 @@ impl Rig {
     }
 
     /// Without waiting for NATS.
-    pub(crate) async fn begin(config: &Config) -> Result<(Self, rivulet::bus::Opening), BusError> {
+    pub(crate) async fn begin(config: &Config) -> Result<(Self, rivulet_router::bus::Opening), BusError> {
         let (sender, told) = mpsc::unbounded_channel();
         let metrics = Arc::new(Metrics::new(["blob.created"]));
         let sink = Arc::new(Sunk(sender, Mutex::new(0)));

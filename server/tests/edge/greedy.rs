@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rivulet::event::{Audience, Event};
+use rivulet_router::event::{Audience, Event};
 use rivulet_protocol::{event::EventType, scalar::Timestamp, subject::UserId};
 use serde_json::json;
 use tokio::time::{Instant, sleep};

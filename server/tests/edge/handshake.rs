@@ -416,7 +416,7 @@ async fn a_drain_waits_for_sessions_and_not_for_strangers() {
     let (mut staying, mut read, _) = session(&edge, &with_token("u1"), "").await;
     let _half_open = Socket::connect(&edge).await;
     edge.drain.begin(std::time::Duration::ZERO);
-    let drain = std::mem::replace(&mut edge.drain, rivulet::shutdown::shutdown().0);
+    let drain = std::mem::replace(&mut edge.drain, rivulet_router::shutdown::shutdown().0);
     let mut finished = Box::pin(drain.finished());
     assert_eq!(message(&mut staying, &mut read).await["type"], "draining");
     assert_eq!(closed(&mut staying, &mut read).await.0, 1001);

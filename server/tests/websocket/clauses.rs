@@ -1,7 +1,7 @@
 //! RFC 6455 and RFC 7692, clause by clause: what a client sends, and what comes out.
 
-use rivulet::websocket::ProtocolError::{self, *};
-use rivulet::websocket::{Decoder, Incoming, close_frame, ping_frame, pong_frame, text_frame};
+use rivulet_router::websocket::ProtocolError::{self, *};
+use rivulet_router::websocket::{Decoder, Incoming, close_frame, ping_frame, pong_frame, text_frame};
 
 use crate::client::*;
 

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use flate2::{Compress, Compression, FlushCompress};
-use rivulet::websocket::{Decoder, Incoming, ProtocolError, Utf8};
+use rivulet_router::websocket::{Decoder, Incoming, ProtocolError, Utf8};
 
 pub(crate) const FIN: u8 = 0x80;
 pub(crate) const RSV1: u8 = 0x40;

@@ -2,7 +2,7 @@
 
 use flate2::{Decompress, FlushDecompress};
 use proptest::prelude::*;
-use rivulet::websocket::{Decoder, MessageKind, compressed_frame};
+use rivulet_router::websocket::{Decoder, MessageKind, compressed_frame};
 
 use crate::client::*;
 

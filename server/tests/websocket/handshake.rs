@@ -1,6 +1,6 @@
 //! The two answers to an upgrade.
 
-use rivulet::websocket::{BadKey, accept_key, negotiate};
+use rivulet_router::websocket::{BadKey, accept_key, negotiate};
 
 const PLAIN: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 

@@ -4,7 +4,7 @@ use std::io::{self, Cursor, Read, Write};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use rivulet::websocket::{
+use rivulet_router::websocket::{
     Decoder, FrameBuilder, Incoming, MessageKind, close_frame, ping_frame, pong_frame, text_frame,
 };
 use tungstenite::protocol::frame::Frame;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use rivulet::websocket::FrameWriter;
+use rivulet_router::websocket::FrameWriter;
 use tokio::io::AsyncWrite;
 
 /// Takes as many bytes at a time as its plan says, none (and `Pending`) where it says 0; after the plan, all.

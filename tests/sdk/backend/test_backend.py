@@ -11,8 +11,8 @@ from nats.aio.client import Client
 from nats.errors import NoRespondersError
 from world import Line, Router, User, nats_server, until
 
-from rivulet import Command, CreateBlob, CreateBlobReply, Model, ProcessBlob, ProcessBlobReply
-from rivulet.nats import Asker, Backend, Refused, connect
+from rivulet_client import Command, CreateBlob, CreateBlobReply, Model, ProcessBlob, ProcessBlobReply
+from rivulet_client.nats import Asker, Backend, Refused, connect
 
 BLOB = {"content": "c", "schema_id": "text"}
 
@@ -63,7 +63,7 @@ class Answering(unittest.IsolatedAsyncioTestCase):
         async def create(request: CreateBlob, asker: Asker) -> CreateBlobReply:
             raise RuntimeError("password=hunter2")
 
-        with self.assertLogs("rivulet.nats", "ERROR") as logs:
+        with self.assertLogs("rivulet_client.nats", "ERROR") as logs:
             async with self.backend, User.of(self.router, "ada") as ada:
                 answer = await ada.ask("create_blob", BLOB)
         self.assertEqual(answer["data"]["code"], "COMMAND_FAILED")
@@ -75,7 +75,7 @@ class Answering(unittest.IsolatedAsyncioTestCase):
             return {"blob_id": "b"}
 
         self.backend.command(CreateBlob)(create)
-        with self.assertLogs("rivulet.nats", "ERROR") as logs:
+        with self.assertLogs("rivulet_client.nats", "ERROR") as logs:
             async with self.backend, User.of(self.router, "ada") as ada:
                 answer = await ada.ask("create_blob", BLOB)
         self.assertEqual(answer["data"]["code"], "COMMAND_FAILED")
@@ -86,7 +86,7 @@ class Answering(unittest.IsolatedAsyncioTestCase):
         async def create(request: CreateBlob, asker: Asker) -> CreateBlobReply:
             return CreateBlobReply(blob_id="x" * self.nats.max_payload)
 
-        with self.assertLogs("rivulet.nats", "ERROR"):
+        with self.assertLogs("rivulet_client.nats", "ERROR"):
             async with self.backend, User.of(self.router, "ada") as ada:
                 answer = await ada.ask("create_blob", BLOB)
         self.assertEqual(answer["data"]["code"], "COMMAND_FAILED")
@@ -140,7 +140,7 @@ class Sorting(unittest.IsolatedAsyncioTestCase):
                     error = (await self.ask(data))["error"]
                     self.assertEqual((error["code"], error.get("field")), (code, field))
             for user in ("", "a.b", "=2a"):
-                with self.subTest(user=user), self.assertLogs("rivulet.nats", "WARNING"):
+                with self.subTest(user=user), self.assertLogs("rivulet_client.nats", "WARNING"):
                     self.assertEqual((await self.ask(BLOB, user=user))["error"]["code"], "INVALID_MESSAGE")
 
     async def test_a_repeat_gets_the_first_answer(self) -> None:
@@ -281,7 +281,7 @@ class Sorting(unittest.IsolatedAsyncioTestCase):
         await backend.start()
         asked = asyncio.create_task(self.ask(BLOB, "c1"))
         await came.wait()
-        with self.assertLogs("rivulet.nats", "WARNING"):
+        with self.assertLogs("rivulet_client.nats", "WARNING"):
             await backend.close()
         self.assertTrue(ended.is_set())
         await self.asker.flush()
@@ -293,7 +293,7 @@ class Sorting(unittest.IsolatedAsyncioTestCase):
             return "done"
 
         async with self.backend(answer):
-            with self.assertLogs("rivulet.nats", "WARNING"):
+            with self.assertLogs("rivulet_client.nats", "WARNING"):
                 headers = {"Rivulet-User": "ada"}
                 await self.asker.publish("command.create_blob", json.dumps(BLOB).encode(), headers=headers)
                 self.assertEqual(await self.ask(BLOB), {"data": {"blob_id": "done"}})

@@ -3,8 +3,8 @@
 import unittest
 from typing import Any
 
-from rivulet import Envelope, decode
-from rivulet.pandas import to_dataframe
+from rivulet_client import Envelope, decode
+from rivulet_client.pandas import to_dataframe
 
 BLOB = (
     '{"type":"blob.created","seq":7,"time":"2026-01-31T12:00:00.123456789Z","data":{"blob_id":"b1","user_id":"u",'

@@ -10,7 +10,7 @@ from unittest.mock import patch
 from pydantic import ValidationError
 from world import Line, Router, User, nats_server
 
-from rivulet import (
+from rivulet_client import (
     BlobDeleted,
     BookCreated,
     BookDeleted,
@@ -19,8 +19,8 @@ from rivulet import (
     InvalidUserId,
     Model,
 )
-from rivulet.nats import NotAllStored, NotStored, Outgoing, Published, Publisher, connect
-from rivulet.nats import publisher as module
+from rivulet_client.nats import NotAllStored, NotStored, Outgoing, Published, Publisher, connect
+from rivulet_client.nats import publisher as module
 
 BOOK = BookCreated(book_id="b1")
 # As long as an id may be, and whatever could be taken for a wildcard, an escape or a border.

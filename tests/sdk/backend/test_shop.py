@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from world import ROOT, Router, User, binary
 
-from rivulet.nats import Publisher, connect
+from rivulet_client.nats import Publisher, connect
 
 SHOP = ROOT / "examples/shop"
 sys.path.insert(0, str(SHOP))

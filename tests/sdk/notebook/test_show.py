@@ -3,9 +3,9 @@
 import unittest
 from xml.etree import ElementTree
 
-from rivulet import decode
-from rivulet.jupyter.rates import MOST_LINES, WINDOW, Rates
-from rivulet.jupyter.show import MOST_CHARACTERS, Table
+from rivulet_client import decode
+from rivulet_client.jupyter.rates import MOST_LINES, WINDOW, Rates
+from rivulet_client.jupyter.show import MOST_CHARACTERS, Table
 
 
 class Tables(unittest.TestCase):

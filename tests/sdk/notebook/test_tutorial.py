@@ -116,7 +116,7 @@ class Tutorial(unittest.TestCase):
         self.assertNotIn("<b>", table)
 
     def test_the_dtypes_of_the_table(self) -> None:
-        cell = self.with_line("from rivulet.pandas import to_dataframe")
+        cell = self.with_line("from rivulet_client.pandas import to_dataframe")
         dtypes = dict(line.split(maxsplit=1) for line in text(cell).splitlines())
         self.assertEqual(
             dtypes,
@@ -146,7 +146,7 @@ class Tutorial(unittest.TestCase):
 class Magics(unittest.TestCase):
     def test_what_goes_wrong_is_said_in_one_line(self) -> None:
         cells = [
-            ("%load_ext rivulet.jupyter", ""),
+            ("%load_ext rivulet_client.jupyter", ""),
             ("%rivulet events", "not connected: %rivulet connect"),
             ("%%on blob.*\npass", "not connected: %rivulet connect"),
             ("%rivulet", "the following arguments are required: ACTION"),
@@ -167,7 +167,7 @@ class Magics(unittest.TestCase):
             ("%%on book.*\n1 +", "invalid syntax"),
             ("%rivulet disconnect", ""),
             ("%rivulet subscribe blob.*", "disconnected: %rivulet connect again"),
-            ("%unload_ext rivulet.jupyter", ""),
+            ("%unload_ext rivulet_client.jupyter", ""),
             ("%rivulet status", "not found"),
         ]
         with Router() as router:
@@ -184,7 +184,7 @@ class Magics(unittest.TestCase):
 
     def test_a_cells_output_is_escaped_and_bounded(self) -> None:
         sources = [
-            "%load_ext rivulet.jupyter\nfeed = %rivulet connect URL --token ada",
+            "%load_ext rivulet_client.jupyter\nfeed = %rivulet connect URL --token ada",
             "%%on book.*\nprint(event.data.book_id * 3_000)",
             "%%on book.created\nraise RuntimeError(event.data.book_id)",
             '%rivulet publish book.created {"book_id": "<script>"} --user ada\n'
@@ -203,9 +203,9 @@ class Magics(unittest.TestCase):
 
     def test_the_plot_is_drawn_again(self) -> None:
         sources = [
-            "%load_ext rivulet.jupyter\nfeed = %rivulet connect URL --token ada\n%rivulet subscribe book.*",
+            "%load_ext rivulet_client.jupyter\nfeed = %rivulet connect URL --token ada\n%rivulet subscribe book.*",
             """
-from rivulet.jupyter.show import Area
+from rivulet_client.jupyter.show import Area
 show, drawn = Area.show, []
 Area.show = lambda area, picture: (drawn.append(picture), show(area, picture))""",
             "%rivulet plot",
@@ -223,9 +223,9 @@ async with asyncio.timeout(60):
 
     def test_what_comes_while_a_cell_keeps_the_kernel_busy_comes_afterwards(self) -> None:
         publishes = """
-from rivulet import BookCreated
-from rivulet.jupyter.magics import _in_a_thread
-from rivulet.nats import Outgoing, Publisher, connect
+from rivulet_client import BookCreated
+from rivulet_client.jupyter.magics import _in_a_thread
+from rivulet_client.nats import Outgoing, Publisher, connect
 
 async def publish():
     async with await connect() as nats:
@@ -239,7 +239,7 @@ came = feed.received
 %rivulet subscribe blob.*
 came"""
         sources = [
-            "%load_ext rivulet.jupyter\nfeed = %rivulet connect URL --token ada",
+            "%load_ext rivulet_client.jupyter\nfeed = %rivulet connect URL --token ada",
             "seen = []",
             "%%on book.*\nseen.append(int(event.data.book_id))",
             publishes,

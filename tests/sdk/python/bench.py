@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from rivulet._generated import BlobCreatedEvent
-from rivulet.cursor import Cursor
-from rivulet.delivery import Delivery
-from rivulet.pattern import Pattern
-from rivulet.protocol import Decoder, Rejected, parse, split
-from rivulet.reader import Reader
+from rivulet_client._generated import BlobCreatedEvent
+from rivulet_client.cursor import Cursor
+from rivulet_client.delivery import Delivery
+from rivulet_client.pattern import Pattern
+from rivulet_client.protocol import Decoder, Rejected, parse, split
+from rivulet_client.reader import Reader
 
 ROUNDS = 5
 ARRAY = 64

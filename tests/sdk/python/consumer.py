@@ -6,7 +6,7 @@ A line that ends with `# wrong` must be an error to both, and no other line may 
 from collections.abc import Awaitable
 from typing import Any, ClassVar, Literal, assert_type
 
-from rivulet import (
+from rivulet_client import (
     BlobCreated,
     BlobCreatedEvent,
     BookDeletedEvent,

@@ -23,7 +23,7 @@ from typing import Any
 import nats
 from nats.js import JetStreamContext
 
-from rivulet import Client, Reader, escape_user_id
+from rivulet_client import Client, Reader, escape_user_id
 
 ROOT = Path(__file__).resolve().parents[3]
 BINARY = Path(

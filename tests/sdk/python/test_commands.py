@@ -7,7 +7,7 @@ from typing import Any
 
 from harness import Live, free_port, soon, until
 
-from rivulet import Client, CreateBlob, ProcessBlob, RivuletError
+from rivulet_client import Client, CreateBlob, ProcessBlob, RivuletError
 
 
 def blob(content: str) -> CreateBlob:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import Live, soon, take, token, until
 
-from rivulet import BookCreatedEvent, Client, CreateBlob, Cursor, Gap, RivuletError, UnknownEvent
+from rivulet_client import BookCreatedEvent, Client, CreateBlob, Cursor, Gap, RivuletError, UnknownEvent
 
 
 class Reading(Live):

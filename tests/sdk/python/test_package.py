@@ -18,14 +18,14 @@ SDK = ROOT / "sdk-python"
 CONSUMER = HERE / "consumer.py"
 # Importing it takes nothing but what it depends on.
 USE = """
-import asyncio, rivulet
+import asyncio, rivulet_client
 async def main():
-    async with rivulet.Client("http://127.0.0.1:1", token="ada") as client:
+    async with rivulet_client.Client("http://127.0.0.1:1", token="ada") as client:
         reader = client.events("*")
     assert [event async for event in reader] == []
 asyncio.run(main())
-assert rivulet.decode('{"type":"book.created","data":{"book_id":"b"}}')[0].data.book_id == "b"
-print(rivulet.__file__)
+assert rivulet_client.decode('{"type":"book.created","data":{"book_id":"b"}}')[0].data.book_id == "b"
+print(rivulet_client.__file__)
 """
 
 
@@ -63,17 +63,17 @@ class Package(unittest.TestCase):
         return python
 
     def test_both_files_hold_what_they_should(self) -> None:
-        sources = {path.name for path in (SDK / "src/rivulet").glob("*.py")} | {"py.typed"}
+        sources = {path.name for path in (SDK / "src/rivulet_client").glob("*.py")} | {"py.typed"}
         with zipfile.ZipFile(self.wheel) as wheel:
             names = wheel.namelist()
             metadata = wheel.read(next(name for name in names if name.endswith("METADATA"))).decode()
-        self.assertLessEqual({f"rivulet/{name}" for name in sources}, set(names))
-        self.assertTrue(all(name.startswith("rivulet") for name in names), names)
+        self.assertLessEqual({f"rivulet_client/{name}" for name in sources}, set(names))
+        self.assertTrue(all(name.startswith("rivulet_client") for name in names), names)
         for line in ["Requires-Python: >=3.11", "License-Expression: MIT OR Apache-2.0", "Typing :: Typed"]:
             self.assertIn(line, metadata)
         needed = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, re.MULTILINE)
         self.assertEqual(sorted(needed), ["pydantic", "websockets"])
-        self.assertIn("# rivulet", metadata)
+        self.assertIn("# rivulet-client", metadata)
         with tarfile.open(self.sdist) as sdist:
             packed = {Path(name).name for name in sdist.getnames()}
         self.assertLessEqual(sources | {"README.md", "LICENSE-MIT", "LICENSE-APACHE"}, packed)
@@ -83,7 +83,7 @@ class Package(unittest.TestCase):
             with self.subTest(name):
                 python = self.environment(name, package, ROOT / "tests/constraints.txt")
                 self.assertIn(str(self.directory / name), run(python, "-I", "-W", "error", "-c", USE))
-                self.assertIn("usage: python -m rivulet", run(python, "-I", "-m", "rivulet", "--help"))
+                self.assertIn("usage: python -m rivulet_client", run(python, "-I", "-m", "rivulet_client", "--help"))
                 if name == "wheel":
                     self.check_types(python)
 

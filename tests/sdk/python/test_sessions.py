@@ -6,7 +6,7 @@ import unittest
 
 from harness import Backend, Live, Router, soon, take, token, until
 
-from rivulet import Client, RivuletError
+from rivulet_client import Client, RivuletError
 
 
 class Tokens(Live):

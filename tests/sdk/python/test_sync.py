@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import Live, Router, until
 
-from rivulet import Client, CreateBlob, Cursor, RivuletError, SyncClient
+from rivulet_client import Client, CreateBlob, Cursor, RivuletError, SyncClient
 
 
 class Facade(Live):
@@ -88,7 +88,7 @@ class Facade(Live):
 
 class Tail(Live):
     def tail(self, router: Router, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "rivulet", "tail", router.url, *arguments]
+        command = [sys.executable, "-m", "rivulet_client", "tail", router.url, *arguments]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

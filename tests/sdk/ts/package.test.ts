@@ -37,20 +37,20 @@ test('are the types wrong? finds nothing', async () => {
 
 test('the whole of the client is at most 5 kB gzipped', async () => {
   const entry = join(project, 'entry.js');
-  writeFileSync(entry, "export * from '@rivulet/client';");
+  writeFileSync(entry, "export * from 'rivulet-client';");
   const { output } = await (await rolldown({ input: entry })).generate({
     format: 'esm',
     minify: true,
     comments: false,
   });
   const size = gzipSync(output[0].code, { level: 9 }).length;
-  console.log(`@rivulet/client: ${size} bytes gzipped, of at most ${MOST}`);
+  console.log(`rivulet-client: ${size} bytes gzipped, of at most ${MOST}`);
   assert(size <= MOST, `${size} bytes`);
 });
 
 test('what is not imported is shaken off', async () => {
   const entry = join(project, 'shaken.js');
-  writeFileSync(entry, "import '@rivulet/client'; export { Pattern } from '@rivulet/client/protocol';");
+  writeFileSync(entry, "import 'rivulet-client'; export { Pattern } from 'rivulet-client/protocol';");
   const { output } = await (await rolldown({ input: entry })).generate({
     format: 'esm',
     minify: true,
@@ -61,14 +61,14 @@ test('what is not imported is shaken off', async () => {
 
 test('it needs nothing but itself, and no browser to be imported', async () => {
   const manifest = JSON.parse(
-    readFileSync(join(project, 'node_modules/@rivulet/client/package.json'), 'utf8'),
+    readFileSync(join(project, 'node_modules/rivulet-client/package.json'), 'utf8'),
   );
   assert.equal(manifest.dependencies, undefined);
   const script = `
-    import { createClient } from '@rivulet/client';
-    import { VERSION } from './node_modules/@rivulet/client/dist/version.js';
-    import '@rivulet/client/protocol';
-    import '@rivulet/client/worker';
+    import { createClient } from 'rivulet-client';
+    import { VERSION } from './node_modules/rivulet-client/dist/version.js';
+    import 'rivulet-client/protocol';
+    import 'rivulet-client/worker';
     let error;
     try { createClient({ url: 'ws://127.0.0.1:1', token: 'ada' }); } catch (thrown) { error = thrown.message; }
     console.log(JSON.stringify({ VERSION, error }));`;
@@ -89,7 +89,7 @@ test('a thousand event types cost the compiler little', async () => {
     ]);
   writeFileSync(
     join(project, 'thousand.ts'),
-    `import { createClient, type Family } from '@rivulet/client';
+    `import { createClient, type Family } from 'rivulet-client';
 interface Events {
 ${types.map((type) => `  '${type}': { field_of_${type.replace('.', '_')}: string };`).join('\n')}
 }
@@ -137,7 +137,7 @@ for (const [runtime, command] of [
       const script = join(project, 'program.mjs');
       writeFileSync(
         script,
-        `import { createClient } from '@rivulet/client';
+        `import { createClient } from 'rivulet-client';
          const WebSocket = globalThis.WebSocket ?? (await import('ws')).WebSocket;
          const client = createClient({ url: '${url}', token: '${token('ada')}', WebSocket });
          const event = client.events('blob.*').next();

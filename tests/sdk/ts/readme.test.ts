@@ -12,7 +12,7 @@ import { blob, project as newProject, Rig, type Router } from './rig.ts';
 const ROOT = new URL('../../../', import.meta.url).pathname;
 const text = ['sdk-ts/README.md', 'README.md'].map((file) => readFileSync(join(ROOT, file), 'utf8')).join('');
 const examples = [...text.matchAll(/^```(js|tsx?)\n(.*?)^```/gms)]
-  .filter(([, , code]) => code?.includes('@rivulet/client'))
+  .filter(([, , code]) => code?.includes('rivulet-client'))
   .map(([, language, code], index) => ({ name: `example-${index}.${language}`, code: code ?? '' }));
 
 let project: string;

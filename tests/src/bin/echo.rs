@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bytes::BytesMut;
 use clap::Parser;
-use rivulet::websocket::{
+use rivulet_router::websocket::{
     Decoder, FrameBuilder, FrameWriter, Incoming, MessageKind, accept_key, close_frame, compressed_frame,
     negotiate, pong_frame,
 };

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use rivulet::{
+use rivulet_router::{
     Listeners,
     config::{Config, Inputs, Purpose},
 };
@@ -22,7 +22,7 @@ async fn main() -> anyhow::Result<()> {
         .init();
     let mut terminate = signal(SignalKind::terminate())?;
     let listeners = Listeners::bind(&config)?;
-    rivulet::run_through(config, listeners, |sink| plant.before(sink), async move {
+    rivulet_router::run_through(config, listeners, |sink| plant.before(sink), async move {
         terminate.recv().await;
     })
     .await

@@ -8,11 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use rivulet::{
+use rivulet_protocol::{message::Gap, subject::UserId};
+use rivulet_router::{
     bus::Sink,
     event::{Audience, Event},
 };
-use rivulet_protocol::{message::Gap, subject::UserId};
 
 /// The variable of the environment that names the fault of the faulty router.
 pub const VARIABLE: &str = "CHAOS_PLANT";

@@ -1,11 +1,11 @@
 //! Which sources take a run's events, found out with what the router itself reads by.
 
 use bytes::Bytes;
-use rivulet::{
+use rivulet_protocol::subject::UserId;
+use rivulet_router::{
     bus::source::Sources,
     config::{AudienceFrom, Config, Source},
 };
-use rivulet_protocol::subject::UserId;
 
 use super::{
     payload::Payloads,

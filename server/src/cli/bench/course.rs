@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use rivulet::{bus::Publisher, config::Config};
 use rivulet_protocol::event::EventType;
+use rivulet_router::{bus::Publisher, config::Config};
 use tokio::{
     runtime::Handle,
     signal::ctrl_c,

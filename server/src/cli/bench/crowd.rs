@@ -4,8 +4,8 @@ use std::{collections::HashMap, fs, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use rivulet::config::Config;
 use rivulet_protocol::subject::UserId;
+use rivulet_router::config::Config;
 
 use crate::cli::{
     Failure,

@@ -3,8 +3,8 @@
 use std::{io, net::SocketAddr, pin::Pin, sync::Arc, task};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use rivulet::websocket::accept_key;
 use rivulet_protocol::message::SUBPROTOCOL;
+use rivulet_router::websocket::accept_key;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpStream, lookup_host},

@@ -93,8 +93,8 @@ mod tests {
     #[test]
     fn it_compresses_about_as_data_does() {
         let data = Payloads::new(&Payloads::mark("3f9a1c"), 2_000).make(1, 2, None);
-        let text = rivulet::websocket::MessageKind::Text;
-        let compressed = rivulet::websocket::compressed_frame(text, &data, 1).unwrap();
+        let text = rivulet_router::websocket::MessageKind::Text;
+        let compressed = rivulet_router::websocket::compressed_frame(text, &data, 1).unwrap();
         assert!((600..1_600).contains(&compressed.len()), "{}", compressed.len());
     }
 

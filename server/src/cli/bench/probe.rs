@@ -4,8 +4,8 @@
 use std::{ops::ControlFlow, time::Duration};
 
 use futures_util::TryFutureExt as _;
-use rivulet::bus::{BusError, Publisher};
 use rivulet_protocol::{error::ErrorBody, message::Connected};
+use rivulet_router::bus::{BusError, Publisher};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use rivulet::bus::{Acknowledgement, BusError, Publisher};
+use rivulet_router::bus::{Acknowledgement, BusError, Publisher};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout, timeout_at},

@@ -254,7 +254,7 @@ fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use rivulet::websocket::{
+    use rivulet_router::websocket::{
         Decoder, FrameBuilder, Incoming as FromClient, MessageKind, compressed_frame, ping_frame,
         text_frame as server_text,
     };
@@ -293,7 +293,7 @@ mod tests {
             bytes.extend(compressed_frame(MessageKind::Text, text.as_bytes(), 1).unwrap());
         }
         bytes.extend(ping_frame(b"there?"));
-        bytes.extend(rivulet::websocket::close_frame(1001, "going away"));
+        bytes.extend(rivulet_router::websocket::close_frame(1001, "going away"));
         let expected = [
             "one",
             &medium,

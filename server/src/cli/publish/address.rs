@@ -1,18 +1,18 @@
 //! How an event is put on NATS so that a router makes of it what is meant.
 
 use bytes::Bytes;
-use rivulet::{
+use rivulet_protocol::{
+    event::EventType,
+    subject::{AUDIENCE_HEADER, EVERYONE, EVERYONE_TOKEN, USER_HEADER, UserId},
+    validate::Validator,
+};
+use rivulet_router::{
     bus::{
         rehearse,
         source::{Check, Content, Reading, Rejection, Rule, Sources},
     },
     config::{AudienceFrom, Config, Source, TypeFrom},
     event::Audience,
-};
-use rivulet_protocol::{
-    event::EventType,
-    subject::{AUDIENCE_HEADER, EVERYONE, EVERYONE_TOKEN, USER_HEADER, UserId},
-    validate::Validator,
 };
 
 use super::super::Failure;

@@ -1,10 +1,10 @@
 //! `rivulet tail --rejected`: what routers reject, read from NATS.
 
-use rivulet::{
+use rivulet_protocol::pattern::Pattern;
+use rivulet_router::{
     bus::{Rejected, Rejections},
     config::Config,
 };
-use rivulet_protocol::pattern::Pattern;
 use serde_json::{json, value::RawValue};
 
 use super::{

@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import assert_type
 
-from rivulet import BookCreated, CreateBlob, CreateBlobReply
-from rivulet.nats import Asker, Backend, Outgoing, Published, Publisher, Refused, connect
+from rivulet_client import BookCreated, CreateBlob, CreateBlobReply
+from rivulet_client.nats import Asker, Backend, Outgoing, Published, Publisher, Refused, connect
 
 
 async def main() -> None:

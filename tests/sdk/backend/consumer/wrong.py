@@ -1,7 +1,7 @@
 """What the type checkers find: each line that ends with `!`."""
 
-from rivulet import CreateBlob, CreateBlobReply, ProcessBlob, ProcessBlobReply
-from rivulet.nats import Asker, Backend, Publisher
+from rivulet_client import CreateBlob, CreateBlobReply, ProcessBlob, ProcessBlobReply
+from rivulet_client.nats import Asker, Backend, Publisher
 
 
 async def main(backend: Backend, publisher: Publisher) -> None:

@@ -1,5 +1,5 @@
-import { RivuletProvider, useClient, useConnection, useEvent, useLatest } from '@rivulet/client/react';
-import { createSharedClient } from '@rivulet/client/worker';
+import { RivuletProvider, useClient, useConnection, useEvent, useLatest } from 'rivulet-client/react';
+import { createSharedClient } from 'rivulet-client/worker';
 import { StrictMode, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use rivulet::websocket::{MessageKind, accept_key, compressed_frame, text_frame};
+use rivulet_router::websocket::{MessageKind, accept_key, compressed_frame, text_frame};
 
 use crate::event::{Padding, data, enveloped, user_of};
 

@@ -13,12 +13,12 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rivulet::{
+use rivulet_protocol::pattern::Pattern;
+use rivulet_router::{
     auth::Auth,
     config::{self, Key, Role, Secret},
     metrics::Metrics,
 };
-use rivulet_protocol::pattern::Pattern;
 use serde_json::json;
 
 /// Tokens of each kind; fewer than are kept.

@@ -108,9 +108,12 @@ mod tests {
         let mut scan = Scan::new(200);
         let mut numbers = Vec::new();
         scan.plain(array.as_bytes(), |seen| numbers.push(seen.number));
-        let frame =
-            rivulet::websocket::compressed_frame(rivulet::websocket::MessageKind::Text, array.as_bytes(), 1)
-                .expect("it gets smaller");
+        let frame = rivulet_router::websocket::compressed_frame(
+            rivulet_router::websocket::MessageKind::Text,
+            array.as_bytes(),
+            1,
+        )
+        .expect("it gets smaller");
         for _ in 0..2 {
             scan.compressed(&frame[4..], |seen| numbers.push(seen.number))
                 .expect("deflate");

@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from rivulet.client import Client
-from rivulet.errors import RivuletError
-from rivulet.family import Family
-from rivulet.jupyter.on_cell import OnCell
-from rivulet.jupyter.rates import Rates
-from rivulet.jupyter.show import Table
-from rivulet.pattern import Pattern
-from rivulet.sync import SyncReader
+from rivulet_client.client import Client
+from rivulet_client.errors import RivuletError
+from rivulet_client.family import Family
+from rivulet_client.jupyter.on_cell import OnCell
+from rivulet_client.jupyter.rates import Rates
+from rivulet_client.jupyter.show import Table
+from rivulet_client.pattern import Pattern
+from rivulet_client.sync import SyncReader
 
-log = logging.getLogger("rivulet.jupyter")
+log = logging.getLogger("rivulet_client.jupyter")
 
 MOST_EVENTS = 10_000
 """How many events are kept; the oldest goes."""

@@ -1,8 +1,8 @@
-"""Events in a notebook. Needs Jupyter's kernel: `pip install 'rivulet[jupyter]'`.
+"""Events in a notebook. Needs Jupyter's kernel: `pip install 'rivulet-client[jupyter]'`.
 
 In a notebook:
 
-    %load_ext rivulet.jupyter
+    %load_ext rivulet_client.jupyter
     %rivulet connect http://127.0.0.1:8010 --token ada
     %rivulet subscribe blob.*
     %rivulet events
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 try:
     import IPython  # noqa: F401
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError("rivulet.jupyter needs Jupyter: pip install 'rivulet[jupyter]'") from missing
+    raise ModuleNotFoundError("rivulet_client.jupyter needs Jupyter: pip install 'rivulet-client[jupyter]'") from missing
 
-from rivulet.jupyter.feed import Feed
-from rivulet.jupyter.magics import RivuletMagics
+from rivulet_client.jupyter.feed import Feed
+from rivulet_client.jupyter.magics import RivuletMagics
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -27,14 +27,14 @@ _loaded: list[RivuletMagics] = []
 
 
 def load_ipython_extension(shell: "InteractiveShell") -> None:
-    """`%load_ext rivulet.jupyter`."""
+    """`%load_ext rivulet_client.jupyter`."""
     magics = RivuletMagics(shell)
     shell.register_magics(magics)
     _loaded.append(magics)
 
 
 def unload_ipython_extension(shell: "InteractiveShell") -> None:
-    """`%unload_ext rivulet.jupyter`: disconnects too."""
+    """`%unload_ext rivulet_client.jupyter`: disconnects too."""
     while _loaded:
         _loaded.pop().disconnect()
     for kind, name in (("line", "rivulet"), ("cell", "on")):

@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from rivulet._generated import Gap
-from rivulet._wire import UnknownEvent
-from rivulet.cursor import MAX_SEQ, Cursor
-from rivulet.errors import RivuletError
-from rivulet.pattern import Pattern, cover
-from rivulet.protocol import Decoder, Rejected
-from rivulet.reader import Queue
+from rivulet_client._generated import Gap
+from rivulet_client._wire import UnknownEvent
+from rivulet_client.cursor import MAX_SEQ, Cursor
+from rivulet_client.errors import RivuletError
+from rivulet_client.pattern import Pattern, cover
+from rivulet_client.protocol import Decoder, Rejected
+from rivulet_client.reader import Queue
 
-log = logging.getLogger("rivulet")
+log = logging.getLogger("rivulet_client")
 
 # How many times its bound a queue may hold while a command waits for its answer, which comes behind.
 _WHILE_ASKING = 64

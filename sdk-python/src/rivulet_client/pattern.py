@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rivulet.errors import InvalidPattern
+from rivulet_client.errors import InvalidPattern
 
 MAX_TOKENS = 8
 MAX_BYTES = 128

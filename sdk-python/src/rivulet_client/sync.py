@@ -9,14 +9,14 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Never, Self, TypedDict
 
-from rivulet._generated import Event, Gap
-from rivulet._wire import Envelope, UnknownEvent
-from rivulet.client import Client
-from rivulet.connection import State, Token
-from rivulet.cursor import Cursor, CursorStore
-from rivulet.errors import RivuletError
-from rivulet.family import Command, Family, Reply
-from rivulet.reader import Reader
+from rivulet_client._generated import Event, Gap
+from rivulet_client._wire import Envelope, UnknownEvent
+from rivulet_client.client import Client
+from rivulet_client.connection import State, Token
+from rivulet_client.cursor import Cursor, CursorStore
+from rivulet_client.errors import RivuletError
+from rivulet_client.family import Command, Family, Reply
+from rivulet_client.reader import Reader
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar, Unpack

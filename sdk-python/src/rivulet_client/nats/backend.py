@@ -15,12 +15,12 @@ from nats.errors import MaxPayloadError
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from rivulet._wire import Model
-from rivulet.errors import InvalidUserId
-from rivulet.family import Command
-from rivulet.subject import unescape_user_id
+from rivulet_client._wire import Model
+from rivulet_client.errors import InvalidUserId
+from rivulet_client.family import Command
+from rivulet_client.subject import unescape_user_id
 
-log = logging.getLogger("rivulet.nats")
+log = logging.getLogger("rivulet_client.nats")
 
 Reply = TypeVar("Reply", bound=Model)
 Request = TypeVar("Request", bound=Command[Any])

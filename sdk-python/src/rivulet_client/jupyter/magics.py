@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from rivulet.errors import RivuletError
-from rivulet.jupyter.feed import ANSWERS_WITHIN, Feed
-from rivulet.jupyter.on_cell import OnCell
-from rivulet.jupyter.show import Area, Table
+from rivulet_client.errors import RivuletError
+from rivulet_client.jupyter.feed import ANSWERS_WITHIN, Feed
+from rivulet_client.jupyter.on_cell import OnCell
+from rivulet_client.jupyter.show import Area, Table
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -52,7 +52,7 @@ def _parser() -> _Parser:
     publish.add_argument("type", metavar="TYPE")
     publish.add_argument("--user", action="append", dest="users", metavar="ID", help="for whom; repeatable")
     publish.add_argument("--everyone", action="store_true")
-    publish.add_argument("--nats", metavar="URL", help="else as rivulet.nats.connect finds it")
+    publish.add_argument("--nats", metavar="URL", help="else as rivulet_client.nats.connect finds it")
     publish.add_argument("--data-dir", metavar="DIR", help="of the router that started its own nats-server")
     events = actions.add_parser("events", add_help=False, help="the last events")
     events.add_argument("most", nargs="?", type=int, default=10, metavar="N")
@@ -142,7 +142,7 @@ class RivuletMagics(Magics):
     def _publish(self, asked: argparse.Namespace, data: Any) -> Table:
         from nats.errors import Error as NatsError
 
-        from rivulet.nats import Published, Publisher, connect
+        from rivulet_client.nats import Published, Publisher, connect
 
         families: Sequence[Any] = [] if self.feed is None else self.feed.families
 

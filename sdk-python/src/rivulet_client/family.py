@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from rivulet._wire import Envelope, Model
+from rivulet_client._wire import Envelope, Model
 
 Reply = TypeVar("Reply", bound=Model)
 E = TypeVar("E", bound=Envelope, covariant=True)

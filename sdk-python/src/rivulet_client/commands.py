@@ -9,7 +9,7 @@ from itertools import count
 from time import monotonic
 from typing import Any
 
-from rivulet.errors import RivuletError
+from rivulet_client.errors import RivuletError
 
 MOST_IN_FLIGHT = 8
 """Commands that may wait for an answer. Were all of them refused as too many, the router would still forgive

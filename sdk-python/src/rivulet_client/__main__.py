@@ -1,4 +1,4 @@
-"""`python -m rivulet tail`: print events as they come, for those without the binary."""
+"""`python -m rivulet_client tail`: print events as they come, for those without the binary."""
 
 import argparse
 import asyncio
@@ -6,25 +6,25 @@ import os
 import sys
 from typing import TextIO
 
-from rivulet.client import Client
-from rivulet.connection import State
-from rivulet.errors import InvalidPattern, RivuletError
-from rivulet.pattern import Pattern
+from rivulet_client.client import Client
+from rivulet_client.connection import State
+from rivulet_client.errors import InvalidPattern, RivuletError
+from rivulet_client.pattern import Pattern
 
 _EXAMPLES = """\
 Events go to standard output, everything else to standard error. A connection that breaks is made again, with
 the position of the last event; what does not get better by itself exits with 1.
 
 Examples:
-  python -m rivulet tail http://127.0.0.1:8010 --token ada
-  python -m rivulet tail https://live.example 'blob.*' 'processor.failed' --json | jq .data
+  python -m rivulet_client tail http://127.0.0.1:8010 --token ada
+  python -m rivulet_client tail https://live.example 'blob.*' 'processor.failed' --json | jq .data
 """
 
 
 def main() -> int:
     """Runs the command line; returns its exit code."""
     tail = argparse.ArgumentParser(
-        prog="python -m rivulet",
+        prog="python -m rivulet_client",
         description="Connect to a router and print events as they come.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-from rivulet._generated import ErrorBody, ErrorCode
+from rivulet_client._generated import ErrorBody, ErrorCode
 
 ClientCode = Literal["QUEUE_FULL", "CLOSED"]
 """The codes that the client itself adds: too many commands wait to be sent; the client was closed."""

@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any, Generic, Never, Self
 
 from pydantic import ValidationError
 
-from rivulet._generated import Event, Gap
-from rivulet._wire import Envelope, UnknownEvent
-from rivulet.commands import Commands, Pending
-from rivulet.connection import Connection, State, Token
-from rivulet.cursor import Cursor, CursorStore, checked
-from rivulet.delivery import Delivery
-from rivulet.errors import RivuletError
-from rivulet.family import Command, Family, Reply
-from rivulet.pattern import Pattern
-from rivulet.protocol import Decoder, encode
-from rivulet.reader import Reader
-from rivulet.session import LONGEST
+from rivulet_client._generated import Event, Gap
+from rivulet_client._wire import Envelope, UnknownEvent
+from rivulet_client.commands import Commands, Pending
+from rivulet_client.connection import Connection, State, Token
+from rivulet_client.cursor import Cursor, CursorStore, checked
+from rivulet_client.delivery import Delivery
+from rivulet_client.errors import RivuletError
+from rivulet_client.family import Command, Family, Reply
+from rivulet_client.pattern import Pattern
+from rivulet_client.protocol import Decoder, encode
+from rivulet_client.reader import Reader
+from rivulet_client.session import LONGEST
 
 if TYPE_CHECKING:
     # Checkers bring it along; at run time its default means nothing.
     from typing_extensions import TypeVar, Unpack
 
-    from rivulet.sync import Options, SyncClient
+    from rivulet_client.sync import Options, SyncClient
 
     E = TypeVar("E", bound=Envelope, default=Never)
     S = TypeVar("S", bound=Envelope, default=Never)
@@ -125,7 +125,7 @@ class Client(Generic[E]):
         url: str, *, token: Token, families: "Sequence[Family[S]] | None" = None, **options: "Unpack[Options]"
     ) -> "SyncClient[S]":
         """The same client for programs without an event loop. It takes what `Client` takes."""
-        from rivulet.sync import SyncClient
+        from rivulet_client.sync import SyncClient
 
         return SyncClient(url, token=token, families=families, **options)
 

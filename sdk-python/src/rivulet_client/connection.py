@@ -14,13 +14,13 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
-from rivulet._generated import CLOSE_CODES
-from rivulet.backoff import Backoff, jittered
-from rivulet.commands import Commands
-from rivulet.delivery import Delivery, log
-from rivulet.errors import RivuletError
-from rivulet.protocol import SUBPROTOCOL, Decoder
-from rivulet.session import LONGEST, Ended, Session
+from rivulet_client._generated import CLOSE_CODES
+from rivulet_client.backoff import Backoff, jittered
+from rivulet_client.commands import Commands
+from rivulet_client.delivery import Delivery, log
+from rivulet_client.errors import RivuletError
+from rivulet_client.protocol import SUBPROTOCOL, Decoder
+from rivulet_client.session import LONGEST, Ended, Session
 
 State = Literal["connecting", "connected", "waiting", "stopped", "closed"]
 """What a client is doing: `waiting` for its next try, `stopped` until `reconnect` as the router said that it

@@ -7,7 +7,7 @@ always exactly one token, no two ids share one, and no id becomes a wildcard.
 
 import re
 
-from rivulet.errors import InvalidUserId
+from rivulet_client.errors import InvalidUserId
 
 MAX_USER_ID_BYTES = 128
 """The most bytes in a user id, before escaping."""

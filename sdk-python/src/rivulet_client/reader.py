@@ -7,9 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from rivulet.cursor import Cursor
-from rivulet.errors import RivuletError
-from rivulet.pattern import Pattern
+from rivulet_client.cursor import Cursor
+from rivulet_client.errors import RivuletError
+from rivulet_client.pattern import Pattern
 
 T = TypeVar("T")
 

@@ -16,11 +16,11 @@ from nats.js.errors import APIError
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from rivulet._generated import ErrorCode
-from rivulet._generated import family as built_in
-from rivulet.errors import RivuletError
-from rivulet.family import Family
-from rivulet.subject import escape_user_id
+from rivulet_client._generated import ErrorCode
+from rivulet_client._generated import family as built_in
+from rivulet_client.errors import RivuletError
+from rivulet_client.family import Family
+from rivulet_client.subject import escape_user_id
 
 # One attempt waits so many seconds for its acknowledgement; between attempts are these pauses, the last one
 # again and again.

@@ -11,7 +11,7 @@ from typing import Any, TypeVarTuple
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from rivulet._generated import (
+from rivulet_client._generated import (
     SERVER_FRAMES,
     ClientFrame,
     Connected,
@@ -28,12 +28,12 @@ from rivulet._generated import (
     TokenRefreshedFrame,
     UnsubscribedFrame,
 )
-from rivulet.backoff import Backoff
-from rivulet.commands import Commands
-from rivulet.cursor import Cursor
-from rivulet.delivery import Delivery
-from rivulet.errors import RivuletError
-from rivulet.protocol import Decoder, Rejected, encode, parse, split
+from rivulet_client.backoff import Backoff
+from rivulet_client.commands import Commands
+from rivulet_client.cursor import Cursor
+from rivulet_client.delivery import Delivery
+from rivulet_client.errors import RivuletError
+from rivulet_client.protocol import Decoder, Rejected, encode, parse, split
 
 Arguments = TypeVarTuple("Arguments")
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.utils.capture import capture_output
 
-from rivulet.jupyter.show import Area
-from rivulet.pattern import Pattern
+from rivulet_client.jupyter.show import Area
+from rivulet_client.pattern import Pattern
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

@@ -1,4 +1,4 @@
-"""Events as a table. Needs pandas: `pip install 'rivulet[pandas]'`."""
+"""Events as a table. Needs pandas: `pip install 'rivulet-client[pandas]'`."""
 
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 try:
     import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError("rivulet.pandas needs pandas: pip install 'rivulet[pandas]'") from missing
+    raise ModuleNotFoundError("rivulet_client.pandas needs pandas: pip install 'rivulet-client[pandas]'") from missing
 
 from pydantic import BaseModel
 
-from rivulet._wire import Envelope
+from rivulet_client._wire import Envelope
 
 _TIME = "datetime64[us, UTC]"
 _DTYPES: dict[type, str] = {

@@ -12,11 +12,11 @@ from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeGuard, Typ
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from rivulet._generated import SERVER_FRAMES, ClientFrame, Event, ServerFrame, family
-from rivulet._wire import Envelope, UnknownEvent
-from rivulet.errors import InvalidPattern, RivuletError
-from rivulet.family import Family
-from rivulet.pattern import Pattern
+from rivulet_client._generated import SERVER_FRAMES, ClientFrame, Event, ServerFrame, family
+from rivulet_client._wire import Envelope, UnknownEvent
+from rivulet_client.errors import InvalidPattern, RivuletError
+from rivulet_client.family import Family
+from rivulet_client.pattern import Pattern
 
 SUBPROTOCOL = "rivulet.v1"
 """The WebSocket subprotocol of this version."""
