@@ -22,13 +22,13 @@ run *arguments: (_need "rust" "python" "nats")
 # Run the test suites (all, or those named); `./just test --list` names them
 [group('work on it')]
 [no-exit-message]
-test *suites: (_need "rust" "python" "nats" "node")
+test *suites: (_need "python3")
     @tests/run test "$@"
 
 # Format, lint, types, generated files fresh, licences (all, or those named)
 [group('work on it')]
 [no-exit-message]
-check *checks: (_need "rust" "python" "node")
+check *checks: (_need "python3")
     @tests/run check "$@"
 
 # Format the Rust, Python and TypeScript sources in place
@@ -95,7 +95,7 @@ fuzz *arguments: (_need "rust" "cargo-fuzz")
 autobahn *arguments: (_need "rust" "python")
     @tests/autobahn/run "$@"
 
-# Set up parts: rust python node nats node24 bun go chromium typedoc cargo-fuzz
+# Set up parts: rust python3 python node nats node24 bun go chromium typedoc cargo-fuzz
 [private]
 [no-exit-message]
 _need *parts:

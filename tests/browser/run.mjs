@@ -21,7 +21,7 @@ async function freePort() {
 }
 
 async function demo(port) {
-  const child = spawn('.tools/python/bin/python', ['examples/demo', '--port', String(port)], {
+  const child = spawn('.tools/python/bin/python', ['examples/demo', '--port', String(port), '--binary', 'target/debug/rivulet'], {
     env: { ...process.env, RIVULET_ADMIN_LISTEN: 'off', RIVULET_DATA_DIR: `.tools/browser-${port}` },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
