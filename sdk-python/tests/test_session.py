@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import json
 import unittest
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any
+from unittest.mock import Mock, patch
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
@@ -29,7 +31,10 @@ class Router:
     async def say(self, frame_type: str, data: Any, **beside: Any) -> None:
         await self.socket.send(json.dumps({"type": frame_type, "data": data, **beside}))
 
-    async def connected(self, *, heartbeat_ms: int = 25_000, seq: int = 10, most: int = 100) -> None:
+    async def connected(
+        self, *, heartbeat_ms: int = 25_000, seq: int = 10, most: int = 100, then: Sequence[Any] = ()
+    ) -> None:
+        """Lets the client in, with what comes `then` in the same frame."""
         asked = self.query.get("events", "")
         data = {
             "status": "ready", "user_id": "ada", "session_id": "s", "protocol": "rivulet.v1",
@@ -37,7 +42,9 @@ class Router:
             "durable": True, "stream": "S@1", "seq": seq, "oldest_seq": 0, "resumed": "seq" in self.query,
             "limits": {"max_message_bytes": 65536, "max_patterns": most},
         }  # fmt: skip
-        await self.say("connected", data)
+        if not then:
+            return await self.say("connected", data)
+        await self.socket.send(json.dumps([{"type": "connected", "data": data}, *then]))
 
     async def heard(self) -> dict[str, Any]:
         frame = json.loads(await self.socket.recv())
@@ -45,7 +52,11 @@ class Router:
         return frame
 
     async def book(self, seq: int) -> None:
-        await self.say("book.created", {"book_id": "b", "title": str(seq)}, seq=seq)
+        await self.socket.send(json.dumps(self.book_frame(seq)))
+
+    @staticmethod
+    def book_frame(seq: int) -> dict[str, Any]:
+        return {"type": "book.created", "data": {"book_id": "b", "title": str(seq)}, "seq": seq}
 
 
 async def silent(router: Router) -> None:
@@ -91,8 +102,8 @@ class Scripted(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_silent_router_is_given_up_and_resumed(self) -> None:
         async def falls_silent(router: Router) -> None:
-            await router.connected(heartbeat_ms=50)
-            await router.book(11)
+            # In one frame: it is given up only after the event, however slow the machine.
+            await router.connected(heartbeat_ms=50, then=[router.book_frame(11)])
             await router.socket.wait_closed()
 
         client = await self.client(falls_silent, silent)
@@ -106,17 +117,17 @@ class Scripted(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_reader_that_does_not_take_is_not_taken_for_silence(self) -> None:
         async def floods(router: Router) -> None:
-            await router.connected(heartbeat_ms=50)
-            for seq in range(11, 100):
-                await router.book(seq)
+            await router.connected(heartbeat_ms=50, then=[router.book_frame(seq) for seq in range(11, 100)])
             await router.socket.wait_closed()
 
         client = await self.client(floods, buffer=2)
         reader = client.events("book.*")
+        looks = Mock(wraps=monotonic)
         async with client:
             await self.until(lambda: client._delivery.waits_for_room)
-            # Longer than the patience with a silent router.
-            await asyncio.sleep(0.3)
+            with patch("rivulet_client.session.monotonic", looks):
+                # Each look of the watch reads the clock twice, and waits 0.1 s: the whole patience of this session.
+                await self.until(lambda: looks.call_count >= 8)
             self.assertEqual([(await anext(reader)).seq for _ in range(89)], list(range(11, 100)))
             self.assertEqual(len(self.routers), 1)
 

@@ -116,6 +116,13 @@ impl Connect {
         client.expect("connected").await;
         client
     }
+
+    /// Connects and reads `connected`; `None` if the router refuses, by HTTP or by a frame.
+    pub async fn try_ready(&self) -> Option<Client> {
+        let mut client = self.attempt().await.ok()?;
+        let first = client.next_or_close().await.ok()?;
+        (first["type"] == "connected").then_some(client)
+    }
 }
 
 impl Client {

@@ -13,7 +13,7 @@ pub mod token;
 use std::time::Duration;
 
 /// How long a test waits for something that must come before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for `what`, and fails the test by that name if it does not come.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {

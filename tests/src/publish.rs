@@ -43,6 +43,19 @@ impl Publish {
         sent.await.expect("JetStream acknowledges").sequence
     }
 
+    /// Publishes this many valid `blob.created` of this user, numbered from 0, in one go.
+    pub async fn blobs(&self, user: &str, count: usize) {
+        let mut sent = Vec::new();
+        for number in 0..count {
+            let payload = blob_created(user, &number.to_string()).to_string();
+            let publish = self.jetstream.publish("blob.created", payload.into());
+            sent.push(publish.await.expect("NATS takes it"));
+        }
+        for acknowledgement in sent {
+            acknowledgement.await.expect("JetStream acknowledges");
+        }
+    }
+
     /// Publishes a valid `blob.created` of this user and returns its sequence.
     pub async fn blob(&self, user: &str, blob_id: &str) -> u64 {
         self.raw("blob.created", blob_created(user, blob_id).to_string())

@@ -24,6 +24,18 @@ pub fn token_lasting(user: &str, lifetime: Duration) -> String {
     token_with(user, json!({ "exp": (now() + lifetime).as_secs() }))
 }
 
+/// What `attempt` makes of a token of `user` that ends soon. Tries lifetimes from 2 s, doubling to 64 s, until one
+/// outlasts the attempt on this machine; `attempt` returns `None` when the token ended too early.
+pub async fn ending_soon<T>(user: &str, attempt: impl AsyncFn(String) -> Option<T>) -> T {
+    for doublings in 1..=6 {
+        let token = token_lasting(user, Duration::from_secs(1 << doublings));
+        if let Some(outcome) = attempt(token).await {
+            return outcome;
+        }
+    }
+    panic!("no token outlasts the attempt");
+}
+
 /// A token of `user` whose further claims are `claims`.
 pub fn token_with(user: &str, claims: Value) -> String {
     let mut all = json!({ "sub": user, "exp": (now() + Duration::from_secs(3600)).as_secs() });

@@ -14,13 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rivulet_protocol::{message::Gap, subject::UserId};
 use rivulet_router::{
     Listeners,
     bus::Sink,
     config::{Config, Inputs, Purpose},
     event::{Audience, Event},
 };
-use rivulet_protocol::{message::Gap, subject::UserId};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -30,7 +30,7 @@ use crate::nats::Nats;
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// How long anything may take that is waited for: far beyond what it takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A router in this process; ended when dropped.
 pub(crate) struct Router {

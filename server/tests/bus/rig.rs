@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rivulet_protocol::message::Gap;
 use rivulet_router::{
     bus::{
         Bus, BusError, FeedState, Sink,
@@ -20,11 +21,10 @@ use rivulet_router::{
     presence::Presence,
     router::Keeping,
 };
-use rivulet_protocol::message::Gap;
 use tokio::{sync::mpsc, time::timeout};
 
 /// How long anything may take before a test gives up; nothing is measured by it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a sink was told, in a line each.
 pub(crate) struct Sunk(mpsc::UnboundedSender<String>, Mutex<u64>);

@@ -146,13 +146,15 @@ pub(crate) async fn closed(socket: &mut Socket, read: &mut Vec<u8>) -> (u16, Str
 
 /// A client's text frame, with the mask that a client needs (RFC 6455, section 5.3).
 pub(crate) fn text(payload: &str) -> Vec<u8> {
-    assert!(payload.len() < 126);
     let mask = [1_u8, 2, 3, 4];
     let masked = payload
         .bytes()
         .zip(mask.iter().cycle())
         .map(|(byte, mask)| byte ^ mask);
-    let mut frame = vec![0x81, 0x80 | payload.len() as u8];
+    let mut frame = match payload.len() {
+        short @ ..126 => vec![0x81, 0x80 | short as u8],
+        long => [[0x81, 0x80 | 126], (long as u16).to_be_bytes()].concat(),
+    };
     frame.extend(mask);
     frame.extend(masked);
     frame

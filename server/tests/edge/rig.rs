@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use jsonwebtoken::{EncodingKey, Header};
+use rivulet_protocol::catalog::Catalog;
+use rivulet_protocol::validate::Validator;
 use rivulet_router::auth::Auth;
 use rivulet_router::bus::FeedState;
 use rivulet_router::command::{Backend, Command, Outcome};
@@ -21,8 +23,6 @@ use rivulet_router::limits::{address::AddressLimits, address::Addresses, seats::
 use rivulet_router::metrics::Metrics;
 use rivulet_router::router::{Keeping, Router};
 use rivulet_router::shutdown::{Drain, shutdown};
-use rivulet_protocol::catalog::Catalog;
-use rivulet_protocol::validate::Validator;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -32,7 +32,7 @@ use tokio::time::{Instant, sleep, timeout};
 const SECRET: &str = "a secret of thirty-two bytes, at least";
 
 /// How long anything may take that is waited for: far beyond what it takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for what must come.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {

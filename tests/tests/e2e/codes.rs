@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeSet,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use futures_util::{SinkExt, StreamExt};
@@ -14,7 +13,7 @@ use rivulet_tests::{
     nats::{Nats, settle},
     publish::{Publish, blob_created},
     router::{Router, Setup},
-    token::{token_for, token_lasting},
+    token::{ending_soon, token_for},
     until,
 };
 use serde_json::{Value, json};
@@ -319,8 +318,7 @@ async fn handshakes(seen: &Seen) {
         let bad = of(kind, "nonsense");
         seen.refusal(kind, bad, CloseCode::Unauthorized, ErrorCode::Unauthorized)
             .await;
-        let short = token_lasting("ada", Duration::from_secs(4));
-        let mut client = of(kind, &short).ready().await;
+        let mut client = ending_soon("ada", async |short| of(kind, &short).try_ready().await).await;
         seen.close(kind, &mut client, CloseCode::Unauthorized).await;
     }
 }

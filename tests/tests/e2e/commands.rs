@@ -1,11 +1,8 @@
 //! A command ends in a reply, an error, or `OUTCOME_UNKNOWN`, and one id is asked once.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use futures_util::StreamExt;
@@ -182,16 +179,17 @@ async fn holding(nats: &Nats) -> (async_nats::Client, async_nats::Subscriber) {
 #[tokio::test]
 async fn a_node_that_drains_waits_for_commands_in_flight() {
     let nats = Nats::start().await;
-    let mut router = Router::start(&nats).await;
+    // Every session is to leave at once.
+    let mut router = Setup::on(&nats).set("drain.spread", "0s").start().await;
     let (backend, mut requests) = holding(&nats).await;
     let mut client = router.v1("ada").ready().await;
+    let mut idle = router.v1("bob").ready().await;
     client.send(create(Some("x"))).await;
     let request = soon("the command", requests.next()).await.unwrap();
     router.begin_end();
-    let draining = client.expect("draining").await;
-    // Its time to go comes, and passes.
-    let wait = draining["data"]["reconnect_after_ms"].as_u64().unwrap();
-    tokio::time::sleep(Duration::from_millis(wait + 100)).await;
+    client.expect("draining").await;
+    // The time to leave has come: the session that waits for nothing is gone.
+    assert_eq!(idle.closed().await.0, 1001);
     let answer = r#"{"data":{"blob_id":"b"}}"#;
     backend
         .publish(request.reply.unwrap(), answer.into())

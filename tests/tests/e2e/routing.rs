@@ -57,9 +57,7 @@ async fn what_comes_while_the_writer_lingers_rides_in_one_frame_with_a_client_th
     let publish = Publish::on(&nats).await;
     let mut v1 = router.v1("ada").query("events", "blob.created").ready().await;
     let mut plain = router.plain("ada").query("events", "blob.created").ready().await;
-    for number in 0..3 {
-        publish.blob("ada", &number.to_string()).await;
-    }
+    publish.blobs("ada", 3).await;
     for (client, frames) in [(&mut v1, 1), (&mut plain, 3)] {
         let before = client.frames;
         for number in 0..3 {

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use futures_util::SinkExt;
 use rivulet_tests::{
     client::Connect,
     nats::Nats,
     publish::Publish,
     router::{Router, Setup},
     soon,
-    token::{token, token_for, token_lasting},
+    token::{ending_soon, token, token_for, token_lasting},
     until,
 };
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 async fn parts() -> (Nats, Router, Publish) {
     let nats = Nats::start().await;
@@ -194,9 +196,10 @@ async fn a_new_token_takes_the_place_of_the_old() {
 #[tokio::test]
 async fn an_expired_token_ends_the_session() {
     let (_nats, router, _publish) = parts().await;
-    let mut client = Connect::plain(router.address, &token_lasting("ada", Duration::from_secs(5)))
-        .ready()
-        .await;
+    let mut client = ending_soon("ada", async |token| {
+        Connect::plain(router.address, &token).try_ready().await
+    })
+    .await;
     client.expect("token_expiring").await;
     assert_eq!(client.closed().await.0, 4401);
 }
@@ -204,10 +207,15 @@ async fn an_expired_token_ends_the_session() {
 #[tokio::test]
 async fn a_token_that_is_known_ends_when_it_ends() {
     let (_nats, router, _publish) = parts().await;
-    let connect = Connect::plain(router.address, &token_lasting("ada", Duration::from_secs(5)));
-    let mut sessions = [connect.ready().await, connect.ready().await];
-    assert_eq!(router.metric("rivulet_token_cache_hits_total").await, 1.0);
-    assert_eq!(router.metric("rivulet_token_cache_entries").await, 1.0);
+    let (connect, mut sessions) = ending_soon("ada", async |token| {
+        let connect = Connect::plain(router.address, &token);
+        let first = connect.try_ready().await?;
+        let hits = router.metric("rivulet_token_cache_hits_total").await;
+        let second = connect.try_ready().await?;
+        assert_eq!(router.metric("rivulet_token_cache_hits_total").await, hits + 1.0);
+        Some((connect, [first, second]))
+    })
+    .await;
     for session in &mut sessions {
         session.expect("token_expiring").await;
         assert_eq!(session.closed().await.0, 4401);
@@ -219,16 +227,25 @@ async fn a_token_that_is_known_ends_when_it_ends() {
 #[tokio::test]
 async fn a_refreshed_token_outlives_the_old() {
     let (_nats, router, _publish) = parts().await;
-    let mut client = Connect::plain(router.address, &token_lasting("ada", Duration::from_secs(5)))
-        .ready()
-        .await;
-    client.expect("token_expiring").await;
-    client
-        .send(json!({ "type": "refresh_token", "token": token_lasting("ada", Duration::from_secs(9)) }))
-        .await;
-    client.expect("token_refreshed").await;
-    // The old end passes before the new token's own warning comes.
-    client.expect("token_expiring").await;
+    let (mut client, old, new) = ending_soon("ada", async |old| {
+        let mut client = Connect::plain(router.address, &old).try_ready().await?;
+        let expiring = client.next_or_close().await.ok()?;
+        assert_eq!(expiring["type"], "token_expiring");
+        let old = expiring["data"]["expires_at"].clone();
+        let token = token_lasting("ada", Duration::from_secs(10));
+        let sent = client.socket().send(Message::text(
+            json!({ "type": "refresh_token", "token": token }).to_string(),
+        ));
+        sent.await.ok()?;
+        let refreshed = client.next_or_close().await.ok()?;
+        (refreshed["type"] == "token_refreshed")
+            .then(|| (client, old, refreshed["data"]["expires_at"].clone()))
+    })
+    .await;
+    assert_ne!(old, new);
+    // The session's next end is the new token's, not the old one's.
+    let expiring = client.expect("token_expiring").await;
+    assert_eq!(expiring["data"]["expires_at"], new);
     assert_eq!(client.closed().await.0, 4401);
 }
 

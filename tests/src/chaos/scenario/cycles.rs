@@ -36,7 +36,7 @@ const RATE: u32 = 100;
 const AT_ONCE: u64 = 64;
 const USERS: u64 = 5_000;
 /// How long anything of one cycle may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let settings = [

@@ -30,7 +30,7 @@ const FEWER: u64 = 50;
 /// How long strangers may be endured.
 const ENDURED: Duration = Duration::from_secs(10);
 /// After which time one is endured for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How much memory all of them may cost, in bytes: 4,096 places for half handshakes by default, of less than 2 KB, and
 /// the rest, in an unoptimized build too.
 const COST: u64 = 50_000_000;

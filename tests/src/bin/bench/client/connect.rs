@@ -15,7 +15,7 @@ use super::{
 };
 
 /// How long a server may take for a step of a handshake.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The header by which a client offers what one frame for all needs.
 pub(crate) const OFFER_DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n";
