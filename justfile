@@ -44,6 +44,13 @@ format: (_need "rust" "python" "node")
 gen *arguments: (_need "rust")
     cargo run --locked --quiet --bin rivulet -- codegen "$@"
 
+# Install all that is published from its packed form into empty environments, and run it
+[group('work on it')]
+[no-exit-message]
+packages: (_need "python3")
+    tests/run test sdk-python-package sdk-ts-live
+    .tools/python/bin/python tests/crates --install
+
 # The whole-system tests on a real nats-server alone; arguments go to `cargo test`
 [group('work on it')]
 [no-exit-message]

@@ -84,7 +84,9 @@ class Run(unittest.TestCase):
             # Each ends only when it has seen the other: they run side by side.
             meet = f"cd '{directory}'; touch $ME; until [ -e $YOU ]; do sleep 0.01; done"
             one, two = f"ME=a YOU=b; {meet}", f"ME=b YOU=a; {meet}"
-            results, _ = run_all(runner.Suite("probe-1", one, limit=60), runner.Suite("probe-2", two, limit=60))
+            results, _ = run_all(
+                runner.Suite("probe-1", one, limit=60), runner.Suite("probe-2", two, limit=60)
+            )
             self.assertEqual([result.failed for result in results], [0, 0])
         lock = f"mkdir '{directory}' && rmdir '{directory}'"
         results, _ = run_all(*(runner.Suite(f"probe-{n}", lock) for n in range(4)), jobs=1)
@@ -134,7 +136,12 @@ class Builds(unittest.TestCase):
 
         self.addCleanup(setattr, runner, "RUST_TESTS", runner.RUST_TESTS)
         runner.RUST_TESTS = self.made
-        lines = [named("lib", "router"), named("bin", "chaos"), named("test", "chaos"), named("bin", "x", False)]
+        lines = [
+            named("lib", "router"),
+            named("bin", "chaos"),
+            named("test", "chaos"),
+            named("bin", "x", False),
+        ]
         suites = runner.rust_suites("\n".join(["   Compiling", *lines]))
         names = ["rust/server", "rust/server-bin-chaos", "rust/server-chaos"]
         self.assertEqual([suite.name for suite in suites], names)

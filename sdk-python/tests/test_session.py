@@ -42,9 +42,8 @@ class Router:
             "durable": True, "stream": "S@1", "seq": seq, "oldest_seq": 0, "resumed": "seq" in self.query,
             "limits": {"max_message_bytes": 65536, "max_patterns": most},
         }  # fmt: skip
-        if not then:
-            return await self.say("connected", data)
-        await self.socket.send(json.dumps([{"type": "connected", "data": data}, *then]))
+        connected = {"type": "connected", "data": data}
+        await self.socket.send(json.dumps([connected, *then] if then else connected))
 
     async def heard(self) -> dict[str, Any]:
         frame = json.loads(await self.socket.recv())
@@ -126,7 +125,7 @@ class Scripted(unittest.IsolatedAsyncioTestCase):
         async with client:
             await self.until(lambda: client._delivery.waits_for_room)
             with patch("rivulet_client.session.monotonic", looks):
-                # Each look of the watch reads the clock twice, and waits 0.1 s: the whole patience of this session.
+                # Each look of the watch reads the clock twice, and waits for the session's whole patience.
                 await self.until(lambda: looks.call_count >= 8)
             self.assertEqual([(await anext(reader)).seq for _ in range(89)], list(range(11, 100)))
             self.assertEqual(len(self.routers), 1)

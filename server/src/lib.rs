@@ -240,7 +240,7 @@ pub async fn run_through(
             .collect(),
         front: config
             .dev
-            .then_some(include_str!("../../examples/web/index.html")),
+            .then_some(include_str!("http/front.html")),
     };
 
     info!(address = %listeners.address(), "clients connect here");

@@ -21,10 +21,14 @@ async function freePort() {
 }
 
 async function demo(port) {
-  const child = spawn('.tools/python/bin/python', ['examples/demo', '--port', String(port), '--binary', 'target/debug/rivulet'], {
-    env: { ...process.env, RIVULET_ADMIN_LISTEN: 'off', RIVULET_DATA_DIR: `.tools/browser-${port}` },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const child = spawn(
+    '.tools/python/bin/python',
+    ['examples/demo', '--port', String(port), '--binary', 'target/debug/rivulet'],
+    {
+      env: { ...process.env, RIVULET_ADMIN_LISTEN: 'off', RIVULET_DATA_DIR: `.tools/browser-${port}` },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  );
   for await (const line of createInterface({ input: child.stdout })) {
     if (line.includes('The page')) return child;
   }

@@ -12,8 +12,9 @@ async def main():
 asyncio.run(main())
 ```
 
-`Client` reads events and asks commands, `Client.sync` does so without an event loop, `python -m rivulet_client tail`
-prints events in a terminal. `rivulet_client.nats` is for backends, which publish events and answer commands.
+`Client` reads events and asks commands, `Client.sync` does so without an event loop,
+`python -m rivulet_client tail` prints events in a terminal. `rivulet_client.nats` is for backends, which
+publish events and answer commands.
 """
 
 from rivulet_client import _generated

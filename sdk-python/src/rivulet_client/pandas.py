@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 try:
     import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError("rivulet_client.pandas needs pandas: pip install 'rivulet-client[pandas]'") from missing
+    raise ModuleNotFoundError(
+        "rivulet_client.pandas needs pandas: pip install 'rivulet-client[pandas]'"
+    ) from missing
 
 from pydantic import BaseModel
 

@@ -203,7 +203,8 @@ class Magics(unittest.TestCase):
 
     def test_the_plot_is_drawn_again(self) -> None:
         sources = [
-            "%load_ext rivulet_client.jupyter\nfeed = %rivulet connect URL --token ada\n%rivulet subscribe book.*",
+            "%load_ext rivulet_client.jupyter\n"
+            "feed = %rivulet connect URL --token ada\n%rivulet subscribe book.*",
             """
 from rivulet_client.jupyter.show import Area
 show, drawn = Area.show, []

@@ -83,7 +83,9 @@ class Package(unittest.TestCase):
             with self.subTest(name):
                 python = self.environment(name, package, ROOT / "tests/constraints.txt")
                 self.assertIn(str(self.directory / name), run(python, "-I", "-W", "error", "-c", USE))
-                self.assertIn("usage: python -m rivulet_client", run(python, "-I", "-m", "rivulet_client", "--help"))
+                self.assertIn(
+                    "usage: python -m rivulet_client", run(python, "-I", "-m", "rivulet_client", "--help")
+                )
                 if name == "wheel":
                     self.check_types(python)
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 try:
     import IPython  # noqa: F401
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError("rivulet_client.jupyter needs Jupyter: pip install 'rivulet-client[jupyter]'") from missing
+    raise ModuleNotFoundError(
+        "rivulet_client.jupyter needs Jupyter: pip install 'rivulet-client[jupyter]'"
+    ) from missing
 
 from rivulet_client.jupyter.feed import Feed
 from rivulet_client.jupyter.magics import RivuletMagics

@@ -10,7 +10,9 @@ In five lines:
 try:
     import nats as _nats  # noqa: F401
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError("rivulet_client.nats needs nats-py: pip install 'rivulet-client[nats]'") from missing
+    raise ModuleNotFoundError(
+        "rivulet_client.nats needs nats-py: pip install 'rivulet-client[nats]'"
+    ) from missing
 
 from rivulet_client.nats.backend import Asker, Backend, Refused
 from rivulet_client.nats.connect import connect
