@@ -170,7 +170,7 @@ class Delivering(unittest.IsolatedAsyncioTestCase):
                 case _:
                     self.delivery.asking = lambda: True
                     self.delivery.recheck()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 await waiting
             queue.abandon()
 

@@ -95,7 +95,7 @@ class Scripted(unittest.IsolatedAsyncioTestCase):
         return client
 
     async def until(self, holds: Callable[[], Any]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not holds():  # noqa: ASYNC110 (what is waited for is no one event)
                 await asyncio.sleep(0.005)
 
@@ -194,7 +194,7 @@ class Scripted(unittest.IsolatedAsyncioTestCase):
         client = await self.client(script)
         async with client:
             await client.ready()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 await client.events("book.*").ready()
         self.assertEqual(self.errors, [])
 

@@ -238,9 +238,7 @@ pub async fn run_through(
                 _ => (file.path, file.text),
             })
             .collect(),
-        front: config
-            .dev
-            .then_some(include_str!("http/front.html")),
+        front: config.dev.then_some(include_str!("http/front.html")),
     };
 
     info!(address = %listeners.address(), "clients connect here");

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 
-const PATIENCE = 60_000;
+const PATIENCE = 120_000;
 const { values: options } = parseArgs({ options: { screenshot: { type: 'string' } } });
 
 async function freePort() {

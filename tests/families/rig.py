@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 BINARY = Path(os.environ.get("RIVULET_BINARY", ROOT / "target/debug/rivulet")).resolve()
 SHOP = ROOT / "examples/families/shop.json"
 # How long anything may take that is waited for.
-LIMIT = 60
+LIMIT = 120
 
 ORDER = {
     "order_id": "o1",

@@ -12,7 +12,7 @@ from world import ROOT, Router
 
 TUTORIAL = ROOT / "examples/notebooks/tutorial.ipynb"
 # Seconds that one cell may take: the machine may be busy.
-CELL_WITHIN = 120
+CELL_WITHIN = 240
 
 
 def environment(router: Router) -> dict[str, str]:
@@ -213,7 +213,7 @@ Area.show = lambda area, picture: (drawn.append(picture), show(area, picture))""
             '%rivulet publish book.created {"book_id": "b"} --user ada',
             """
 import asyncio
-async with asyncio.timeout(60):
+async with asyncio.timeout(120):
     while not (drawn and "book.created (1)" in drawn[-1]):
         await asyncio.sleep(0.05)""",
         ]

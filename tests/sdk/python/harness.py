@@ -33,7 +33,7 @@ BINARY = Path(
 NATS_SERVER = ROOT / ".tools" / "bin" / "nats-server"
 SECRET = "a-secret-of-the-tests-of-the-python-sdk"
 # Seconds; generous, as they only end what hangs.
-LIMIT = 60
+LIMIT = 120
 
 
 class Live(unittest.IsolatedAsyncioTestCase):

@@ -38,7 +38,7 @@ class Reading(Live):
         server = self.nats()
         router, backend = self.router(server), await self.backend(server)
         client = await self.client(router)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             for title in ["first", "second"]:
                 reader = client.events("book.created")
                 await reader.ready()
@@ -191,7 +191,7 @@ class Losing(Live):
         reader = client.events("book.*")
         await soon(reader.ready())
         await asyncio.gather(*(backend.book(str(number)) for number in range(200)))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             async for event in _first(reader, 200):
                 reply = await client.command(CreateBlob(content=event.data.title, schema_id="text"))
                 self.assertEqual(reply.blob_id, event.data.title)

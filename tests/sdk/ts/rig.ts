@@ -12,7 +12,7 @@ import { connect, headers, type JetStreamClient, type NatsConnection } from 'nat
 const ROOT = new URL('../../../', import.meta.url).pathname;
 const ROUTER = process.env.RIVULET_BINARY ?? `${ROOT}target/debug/rivulet`;
 /** How long anything may take before a test has failed, in milliseconds. */
-export const PATIENCE = 30_000;
+export const PATIENCE = 120_000;
 const SECRET = 'a secret of the tests that is long enough';
 
 /** Waits until something is so. */

@@ -17,7 +17,7 @@ use super::{
 use crate::token::SECRET;
 
 /// How long a node may take to be ready.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(120);
 
 /// The sources of a feed by user.
 const BY_USER: &str = "[{subject = 'blob.*.*', audience = 'token:2'}, {subject = 'processor.*.*', audience = 'token:2'}, \

@@ -114,7 +114,7 @@ async fn a_backends_error_comes_with_its_fields() {
 #[tokio::test]
 async fn every_other_end_has_a_code() {
     let nats = Nats::start().await;
-    let router = Setup::on(&nats).set("commands.deadline", "1s").start().await;
+    let router = Router::start(&nats).await;
     let mut client = router.plain("ada").ready().await;
     client.send(create(None)).await;
     assert_eq!(
@@ -127,6 +127,9 @@ async fn every_other_end_has_a_code() {
     nonsense["data"]["content"] = json!("nonsense");
     client.send(nonsense).await;
     assert_eq!(client.expect("error").await["data"]["code"], "COMMAND_FAILED");
+
+    let hasty = Setup::on(&nats).set("commands.deadline", "1s").start().await;
+    let mut client = hasty.plain("ada").ready().await;
     client.send(create(None)).await;
     assert_eq!(client.expect("error").await["data"]["code"], "OUTCOME_UNKNOWN");
 }

@@ -40,7 +40,7 @@ use self::{
 pub(crate) const THREADS: usize = 2;
 
 /// A source that has sent nothing for so long will send no more.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Who connects, and what they are due.
 pub(crate) struct Guests {
