@@ -28,7 +28,7 @@ use rivulet_router::config::{Config, Flag, Inputs, Problems, Purpose};
 
 /// Carries events the last mile, from NATS subjects to every screen of the user they concern.
 #[derive(Parser)]
-#[command(version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "rivulet", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -79,7 +79,7 @@ impl Rivulet {
         let pid = Pid::from_child(&child);
         let (ended, end) = mpsc::channel::<()>();
         let guard = thread::spawn(move || {
-            if end.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+            if end.recv_timeout(Duration::from_secs(120)) == Err(RecvTimeoutError::Timeout) {
                 let _ = kill_process(pid, Signal::KILL);
             }
         });
@@ -128,6 +128,12 @@ fn help_names_every_subcommand_and_each_has_an_example() {
     }
     assert!(help.contains("Exit codes:"));
     assert!(!help.contains("supervised"));
+}
+
+#[test]
+fn the_version_is_that_of_the_binary_and_not_of_the_crate() {
+    let version = Rivulet::new().run(&["--version"]).good();
+    assert_eq!(version, concat!("rivulet ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
 #[test]
@@ -716,7 +722,7 @@ fn an_event_goes_from_publish_to_tail_and_a_bad_one_to_tail_rejected() {
     let since = Instant::now();
     while !rivulet.run(&["health"]).0.status.success() {
         assert!(
-            since.elapsed() < Duration::from_secs(60),
+            since.elapsed() < Duration::from_secs(120),
             "the router is never ready"
         );
         thread::sleep(Duration::from_millis(50));
