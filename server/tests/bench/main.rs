@@ -156,7 +156,13 @@ fn without_a_stream_events_go_by_core_nats() {
     let figures = Bench::against(&[&router], &nats).figures(0);
     is_whole(&figures, 1);
     assert_eq!(figures["published"]["ack_us"], Value::Null);
-    assert!(figures["notes"][0].as_str().unwrap().contains("core NATS"));
+    let notes = figures["notes"].as_array().unwrap();
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.as_str().unwrap().contains("core NATS")),
+        "{figures}"
+    );
     let refusal = Bench::against(&[&router], &nats)
         .and(&["--reconnect", "1"])
         .refusal(2);
@@ -222,13 +228,11 @@ fn a_slow_router_is_waited_for_and_told_of() {
     let router = Router::start_through(&nats, &[], Faulty::before(Fault::Slow));
     let figures = Bench::against(&[&router], &nats).figures(0);
     is_whole(&figures, 1);
-    // That deliveries came late, and not that any session was given up on.
+    // That deliveries came late, and not that any session was given up on. A busy machine has more to note.
     let notes = figures["notes"].as_array().unwrap();
-    assert!(
-        notes[0].as_str().unwrap().contains("deliveries came only when"),
-        "{figures}"
-    );
-    assert_eq!(notes.len(), 1, "{figures}");
+    let late = |note: &Value| note.as_str().unwrap().contains("deliveries came only when");
+    assert!(notes.iter().any(late), "{figures}");
+    assert_eq!(figures["ends"], json!({}), "{figures}");
 }
 
 #[test]
