@@ -84,6 +84,8 @@ pub trait Sink: Send + Sync + 'static {
     fn advance(&self, seq: u64);
     /// The oldest sequence that the stream still keeps, as its leader says.
     fn keeps_from(&self, seq: u64);
+    /// These events, given by their sequences in order, or all so far are not to be told again: the stream no longer has them.
+    fn forget(&self, removed: Option<&[u64]>);
     /// A range of the stream is gone; events go on after it, in the epoch that it names.
     fn gap(&self, gap: Gap);
 }
@@ -103,6 +105,10 @@ impl Sink for Router {
 
     fn keeps_from(&self, seq: u64) {
         self.keeps_from(seq);
+    }
+
+    fn forget(&self, removed: Option<&[u64]>) {
+        self.forget(removed);
     }
 
     fn gap(&self, gap: Gap) {
@@ -457,6 +463,7 @@ impl Parts {
             metrics: self.metrics,
             outlet,
             state: self.state,
+            segments: self.archive.get().cloned(),
         };
         let (feed, messages) = Feed::open(link, Box::new(delivery), &self.sources, &name, stream).await?;
         let line = self.line;

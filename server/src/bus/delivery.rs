@@ -11,6 +11,7 @@ use super::{
     arrived::Arrived,
     feed::Taker,
     rejected::Outlet,
+    segments::Segments,
     source::{Check, Reading, Sources},
 };
 use crate::metrics::Metrics;
@@ -23,6 +24,8 @@ pub(super) struct Delivery {
     pub(super) metrics: Arc<Metrics>,
     pub(super) outlet: Outlet,
     pub(super) state: watch::Sender<FeedState>,
+    /// Where there is a stream.
+    pub(super) segments: Option<Segments>,
 }
 
 impl Taker for Delivery {
@@ -72,6 +75,13 @@ impl Taker for Delivery {
 
     fn keeps_from(&mut self, seq: u64) {
         self.sink.keeps_from(seq);
+    }
+
+    fn removed(&mut self, removed: Option<&Arc<[u64]>>) {
+        if let Some(segments) = &self.segments {
+            segments.forget(removed);
+        }
+        self.sink.forget(removed.map(|removed| &**removed));
     }
 
     fn gap(&mut self, gap: Gap, label: &'static str) {

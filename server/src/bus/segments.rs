@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     encoded::Encoded,
-    history::{Archive, Kept, Segment, Span},
+    history::{Archive, Kept, Segment, Span, Withdrawn},
     metrics::Metrics,
     router::Keeping,
 };
@@ -57,6 +57,16 @@ struct Inner {
     admitted: Arc<Semaphore>,
     readers: Semaphore,
     recent: Mutex<VecDeque<Recent>>,
+    removed: Mutex<Removed>,
+}
+
+/// What the stream removed behind its first sequence.
+#[derive(Clone, Default)]
+struct Removed {
+    /// In order, as far as known.
+    known: Arc<[u64]>,
+    /// Of all segments read since that was heard.
+    withdrawn: Withdrawn,
 }
 
 /// A segment that is there or on its way.
@@ -93,7 +103,20 @@ impl Segments {
             admitted: Arc::new(Semaphore::new(replays)),
             readers: Semaphore::new(READERS),
             recent: Mutex::default(),
+            removed: Mutex::default(),
         }))
+    }
+
+    /// Gives up what was read: the stream has removed these sequences since, in order, or more than it says. A
+    /// replica that answers later may not know of it yet, so they are left out of what it says.
+    pub(super) fn forget(&self, removed: Option<&Arc<[u64]>>) {
+        let fresh = Removed {
+            known: removed.cloned().unwrap_or_default(),
+            withdrawn: Withdrawn::default(),
+        };
+        let stale = std::mem::replace(&mut *self.0.removed(), fresh);
+        stale.withdrawn.withdraw();
+        self.0.recent().clear();
     }
 
     /// The segment that begins at `start`, begun to be read if nobody has.
@@ -113,7 +136,10 @@ impl Segments {
         // A task of its own: whoever waits for it may go away.
         tokio::spawn(async move {
             let segment = inner.read(&stream, start, to).await.map(Arc::new);
-            if segment.is_none() {
+            if segment
+                .as_ref()
+                .is_none_or(|segment| segment.withdrawn.is_withdrawn())
+            {
                 inner
                     .recent()
                     .retain(|known| known.after != start || known.epoch != stream);
@@ -204,6 +230,7 @@ impl Inner {
     async fn read(&self, epoch: &str, after: u64, to: u64) -> Option<Segment> {
         let _reader = self.readers.acquire().await.ok()?;
         let begun = Instant::now();
+        let removed = self.removed().clone();
         let end = to.min(after + MESSAGES as u64);
         match self.past.read(epoch, after, end).await {
             Ok(mut chunk) => {
@@ -214,7 +241,7 @@ impl Inner {
                     *lost = chunk.first.saturating_sub(1).clamp(*lost, to.max(*lost));
                 }
                 self.metrics.history.segments.inc();
-                let segment = self.segment(after, chunk);
+                let segment = self.segment(after, chunk, removed);
                 debug!(
                     after,
                     to = segment.span.to(),
@@ -238,10 +265,15 @@ impl Inner {
     }
 
     /// What sessions may ask for of what was read. An event that is rejected was counted when it was live.
-    fn segment(&self, after: u64, chunk: Chunk) -> Segment {
+    fn segment(&self, after: u64, chunk: Chunk, removed: Removed) -> Segment {
         let mut span = Span::new(after);
         let now = Instant::now();
         for message in &chunk.messages {
+            if let Some(seq) = message.seq()
+                && removed.known.binary_search(&seq).is_ok()
+            {
+                continue;
+            }
             let Ok(Reading::Event(content)) = message.read(&self.sources, &*self.check) else {
                 continue;
             };
@@ -258,7 +290,12 @@ impl Inner {
         Segment {
             span,
             lost: chunk.lost,
+            withdrawn: removed.withdrawn,
         }
+    }
+
+    fn removed(&self) -> MutexGuard<'_, Removed> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recent(&self) -> MutexGuard<'_, VecDeque<Recent>> {

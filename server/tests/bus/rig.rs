@@ -63,6 +63,10 @@ impl Sink for Sunk {
 
     fn keeps_from(&self, _: u64) {}
 
+    fn forget(&self, removed: Option<&[u64]>) {
+        let _ = self.0.send(format!("forget {removed:?}"));
+    }
+
     fn gap(&self, gap: Gap) {
         *self.1.lock().unwrap() = gap.to_seq.get();
         let reason = serde_json::to_string(&gap.reason).unwrap();

@@ -210,6 +210,10 @@ impl Sink for Faulty {
         self.sink.keeps_from(seq);
     }
 
+    fn forget(&self, removed: Option<&[u64]>) {
+        self.sink.forget(removed);
+    }
+
     fn gap(&self, gap: Gap) {
         self.state().release(&*self.sink, Duration::ZERO);
         self.sink.gap(gap);

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
+use super::removed::Removed;
 use crate::bus::{arrived::Arrived, by_user::ByUser, continuity::Continuity, past::Past, stream::Stream};
 
 /// Live messages held while what lies before them is read back: 0.2 s of 40,000 a second, several times what one
@@ -24,6 +25,8 @@ pub(super) struct Durable {
     pub(super) head: u64,
     /// Whether the last head check was answered.
     pub(super) answered: bool,
+    /// What the stream removed behind its first sequence.
+    pub(super) removed: Removed,
 }
 
 /// Live messages that came before their turn.

@@ -14,6 +14,7 @@ use super::{
     Came, Feed, Messages, Taker,
     durable::{Durable, Held},
     head::{CHECK_INTERVAL, first_head},
+    removed::Removed,
 };
 use crate::bus::{
     BusError,
@@ -142,6 +143,7 @@ impl Feed {
             oldest: at.first,
             head: at.last,
             answered: true,
+            removed: Removed::default(),
         };
         Ok((Self::new(link, taker, Some(durable), connects), messages))
     }
