@@ -294,6 +294,15 @@ impl Withdrawn {
     }
 }
 
+/// What of the past must not be told again out of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forget<'a> {
+    /// These events, given by their sequences in order: they are for nobody any more.
+    These(&'a [u64]),
+    /// All up to here: it has to be read from the stream.
+    UpTo(u64),
+}
+
 /// The past that is no longer in memory, as the stream has it.
 pub trait Archive: Send + Sync + 'static {
     /// Leave to read farther back than memory reaches, held as long as that goes on. `None`: too many do.

@@ -53,7 +53,7 @@ pub use self::{
 use crate::{
     encoded::Encoded,
     event::{Audience, Event},
-    history::Span,
+    history::{Forget, Span},
     outbox::Outbox,
     presence::{Here, Presence},
 };
@@ -270,14 +270,12 @@ impl Router {
         }
     }
 
-    /// Memory gives up these events, given by their sequences in order, or all: the stream no longer has them.
-    pub fn forget(&self, removed: Option<&[u64]>) {
+    /// Has memory give up what is not to be told again.
+    pub fn forget(&self, forget: Forget<'_>) {
         for shard in &self.shards {
-            let mut state = self.reached(shard);
-            match (removed, state.position.seq) {
-                (Some(removed), _) => state.past.remove(removed),
-                (None, Some(seq)) => state.past = Span::new(seq),
-                (None, None) => {}
+            match forget {
+                Forget::These(removed) => self.reached(shard).past.remove(removed),
+                Forget::UpTo(seq) => while !self.reached(shard).past.cut(seq.saturating_add(1), CUT) {},
             }
         }
     }

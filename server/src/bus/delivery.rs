@@ -9,12 +9,13 @@ use tracing::debug;
 use super::{
     FeedState, Sink,
     arrived::Arrived,
+    decided::{Notes, Verdict},
     feed::Taker,
     rejected::Outlet,
     segments::Segments,
     source::{Check, Reading, Sources},
 };
-use crate::metrics::Metrics;
+use crate::{history::Forget, metrics::Metrics};
 
 /// The way from the feed to the sink.
 pub(super) struct Delivery {
@@ -26,17 +27,42 @@ pub(super) struct Delivery {
     pub(super) state: watch::Sender<FeedState>,
     /// Where there is a stream.
     pub(super) segments: Option<Segments>,
+    /// Where what is decided of stored events can be recorded.
+    pub(super) notes: Option<Notes>,
+}
+
+impl Delivery {
+    fn begin(&mut self, epoch: &str) {
+        if let Some(notes) = &mut self.notes {
+            notes.begin(epoch);
+        }
+    }
 }
 
 impl Taker for Delivery {
     fn open(&mut self, epoch: &str, head: u64, exact: bool) {
+        self.begin(epoch);
         self.sink.open(epoch, head, exact);
     }
 
     /// Hands a message's event to the sink, or says why not.
     fn take(&mut self, arrived: &Arrived, epoch: Option<&str>, received_at: Instant) {
         let seq = arrived.seq();
-        match arrived.read(&self.sources, &*self.check) {
+        let reading = match arrived.verdict {
+            Verdict::Open => arrived.read(&self.sources, &*self.check),
+            // Judged before, perhaps by another schema.
+            Verdict::Accepted => arrived.read_accepted(&self.sources),
+            Verdict::Rejected => {
+                if let Some(seq) = seq {
+                    self.sink.advance(seq);
+                }
+                return;
+            }
+        };
+        if let (Some(notes), Some(seq), Verdict::Open) = (&mut self.notes, seq, arrived.verdict) {
+            notes.note(seq, matches!(reading, Ok(Reading::Event(_))));
+        }
+        match reading {
             Ok(Reading::Event(content)) => {
                 if let Some(warning) = &content.warning {
                     self.metrics.events.warned.inc();
@@ -81,16 +107,30 @@ impl Taker for Delivery {
         if let Some(segments) = &self.segments {
             segments.forget(removed);
         }
-        self.sink.forget(removed.map(|removed| &**removed));
+        self.sink.forget(match removed {
+            Some(removed) => Forget::These(removed),
+            None => Forget::UpTo(u64::MAX),
+        });
     }
 
     fn gap(&mut self, gap: Gap, label: &'static str) {
         self.metrics.nats.gaps.of(label).inc();
+        self.begin(&gap.stream);
         self.sink.gap(gap);
     }
 
     fn repaired(&mut self) {
         self.metrics.nats.repaired.inc();
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.notes.as_ref()?.due()
+    }
+
+    fn flush(&mut self, now: Instant) {
+        if let Some(notes) = &mut self.notes {
+            notes.flush(now);
+        }
     }
 
     /// Tells the others how the feed stands, where that changed.

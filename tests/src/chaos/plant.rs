@@ -210,8 +210,8 @@ impl Sink for Faulty {
         self.sink.keeps_from(seq);
     }
 
-    fn forget(&self, removed: Option<&[u64]>) {
-        self.sink.forget(removed);
+    fn forget(&self, forget: Forget<'_>) {
+        self.sink.forget(forget);
     }
 
     fn gap(&self, gap: Gap) {

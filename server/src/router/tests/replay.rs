@@ -1,7 +1,7 @@
 //! A replay: where it begins, how it meets what is live.
 
 use super::*;
-use crate::history::{Kept, Segment, Withdrawn};
+use crate::history::{Forget, Kept, Segment, Withdrawn};
 
 const SHARDS: NonZero<usize> = NonZero::new(4).unwrap();
 /// Of a shard.
@@ -257,7 +257,7 @@ fn what_the_stream_removed_leaves_memory_and_what_was_read_of_it() {
         router.dispatch(&event("blob.created", &["ada"], seq));
     }
     router.keeps_from(4);
-    router.forget(Some(&[1, 6, 12]));
+    router.forget(Forget::These(&[1, 6, 12]));
     let mut session = replay(&router, ("S@1", 1, 0), ROOM);
     assert!(!session.accepted, "2 and 3 are gone");
     live(session.step());
@@ -267,7 +267,7 @@ fn what_the_stream_removed_leaves_memory_and_what_was_read_of_it() {
     assert_eq!(session.received(), expected);
 
     // One that reads from the stream takes nothing more out of what was withdrawn.
-    router.forget(None);
+    router.forget(Forget::UpTo(u64::MAX));
     let mut session = replay(&router, ("S@1", 4, 0), ROOM);
     let Step::Beyond { .. } = session.step() else {
         panic!("memory was given up");
