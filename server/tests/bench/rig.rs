@@ -20,6 +20,7 @@ use rivulet_router::{
     bus::Sink,
     config::{Config, Inputs, Purpose},
     event::{Audience, Event},
+    history::Forget,
 };
 use serde_json::Value;
 use tempfile::TempDir;

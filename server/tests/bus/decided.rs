@@ -150,6 +150,36 @@ async fn of_nodes_that_disagree_the_first_decision_written_stands() {
     }
 }
 
+/// What another node accepted while this one was cut off is not judged once more when it is read back.
+#[tokio::test]
+async fn what_is_read_back_after_an_outage_is_what_others_decided() {
+    let mut nats = Nats::start();
+    let config = config(&[nats.url()], nats.directory.path());
+    let mut rig = Rig::judging(&config, SINCE).await;
+    rig.next().await;
+    publish(&nats.client().await, "blob.created", OLD).await;
+    assert_eq!(rig.next().await, "1 passed");
+    nats.kill();
+    rig.until("not current", |state| !state.current).await;
+    // The same stream in another nats-server, where the other node is.
+    let store = nats.directory.path().join("store");
+    let elsewhere = Nats::with(&format!("jetstream {{ store_dir: \"{}\" }}", store.display()));
+    let mut there = config.clone();
+    let data = tempfile::tempdir().unwrap();
+    (there.nats.urls, there.data_dir) = (vec![elsewhere.url()], data.path().to_owned());
+    let mut other = Rig::judging(&there, BEFORE).await;
+    other.next().await;
+    publish(&elsewhere.client().await, "blob.created", OLD).await;
+    assert_eq!(other.next().await, format!("2 blob.created u1 {OLD}"));
+    other.bus.close(Duration::ZERO).await;
+    drop(elsewhere);
+    nats.restart();
+    assert_eq!(rig.next().await, format!("2 blob.created u1 {OLD}"));
+    publish(&nats.client().await, "blob.created", OLD).await;
+    assert_eq!(rig.next().await, "3 passed");
+    assert_eq!(replayed(&rig, 3).await, [2]);
+}
+
 #[tokio::test]
 async fn a_record_that_somebody_deleted_is_made_again() {
     let nats = Nats::start();

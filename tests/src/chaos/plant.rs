@@ -12,6 +12,7 @@ use rivulet_protocol::{message::Gap, subject::UserId};
 use rivulet_router::{
     bus::Sink,
     event::{Audience, Event},
+    history::Forget,
 };
 
 /// The variable of the environment that names the fault of the faulty router.
