@@ -35,7 +35,7 @@ use crate::history::Forget;
 
 /// The bucket's name.
 pub(super) const BUCKET: &str = "rivulet-decided";
-/// What it may take on disk, the oldest records go first: at 150 bytes a record, 900 million events.
+/// What it may take on disk; the oldest records go first. Of the largest ones it holds two million sequences.
 const BUCKET_BYTES: i64 = 32 << 20;
 /// How many sequences a record is of. In the worst case, every second one rejected, it has 60 KB.
 const BLOCK: u64 = 4_096;
@@ -104,6 +104,14 @@ impl Decided {
             self.decided.insert(range.clone());
         }
         !open.is_empty()
+    }
+
+    /// Takes a range back. Returns whether anything of it was decided.
+    fn withdraw(&mut self, range: &RangeInclusive<u64>) -> bool {
+        let any = self.decided.overlaps(range);
+        self.decided.remove(range.clone());
+        self.rejected.remove(range.clone());
+        any
     }
 
     /// The blocks in which something is decided.
@@ -266,11 +274,34 @@ impl Decisions {
         ours: &Decided,
         within: &RangeInclusive<u64>,
     ) -> Result<Decided, String> {
+        self.change(key, |record| record.take(ours, within)).await
+    }
+
+    /// Takes back what was decided after `after` and up to `to`: the stream lost its end, and gives those
+    /// sequences again.
+    ///
+    /// # Errors
+    /// If the record does not answer.
+    async fn withdraw(&self, epoch: &str, after: u64, to: u64) -> Result<(), String> {
+        let range = after + 1..=to;
+        for block in range.start() / BLOCK..=to / BLOCK {
+            let key = key(epoch, block);
+            self.change(&key, |record| record.withdraw(&range)).await?;
+        }
+        Ok(())
+    }
+
+    /// Changes a record in one write that nobody else's comes between. Returns what stands then.
+    async fn change(
+        &self,
+        key: &str,
+        mut change: impl FnMut(&mut Decided) -> bool,
+    ) -> Result<Decided, String> {
         for attempt in 0..TRIES {
             // A replica that answers may lag behind.
             sleep(Duration::from_millis(10) * attempt).await;
             let (mut record, revision) = self.read(key).await?;
-            if !record.take(ours, within) {
+            if !change(&mut record) {
                 return Ok(record);
             }
             let update = self.0.store.update(key, record.write(), revision);
@@ -362,8 +393,16 @@ impl Runs {
 #[derive(Debug, Default)]
 pub(super) struct Noted {
     epoch: String,
+    /// What is to be taken back first: after the one sequence, up to the other.
+    withdrawn: Option<(u64, u64)>,
     decided: Runs,
     rejected: Runs,
+}
+
+impl Noted {
+    fn is_empty(&self) -> bool {
+        self.decided.0.is_empty() && self.withdrawn.is_none()
+    }
 }
 
 /// Where the feed puts what it decided; never waits. What is in it when it is dropped is written too.
@@ -397,6 +436,16 @@ impl Notes {
         }
     }
 
+    /// The stream lost its end: what was decided after `after` and up to `to` was of other events.
+    pub(super) fn withdraw(&mut self, after: u64, to: u64) {
+        // What was noted and not written is left to be judged when it is first read back.
+        self.noted = Noted {
+            epoch: std::mem::take(&mut self.noted.epoch),
+            withdrawn: Some((after, to)),
+            ..Noted::default()
+        };
+    }
+
     /// Notes what was decided of the next event.
     pub(super) fn note(&mut self, seq: u64, accepted: bool) {
         let Noted {
@@ -413,7 +462,7 @@ impl Notes {
 
     /// When there is something to hand over.
     pub(super) fn due(&self) -> Option<Instant> {
-        (!self.noted.decided.0.is_empty() && self.is_free()).then_some(self.next)
+        (!self.noted.is_empty() && self.is_free()).then_some(self.next)
     }
 
     /// Hands over what was noted.
@@ -440,7 +489,7 @@ impl Notes {
 
 impl Drop for Notes {
     fn drop(&mut self) {
-        if !self.noted.decided.0.is_empty() {
+        if !self.noted.is_empty() {
             self.hand_over();
         }
     }
@@ -455,7 +504,13 @@ async fn write(decisions: Decisions, sink: Arc<dyn Sink>, mut waiting: mpsc::Rec
             rejected: noted.rejected.set(),
         };
         let standing = loop {
-            match decisions.decide(&noted.epoch, &ours).await {
+            let written = async {
+                if let Some((after, to)) = noted.withdrawn {
+                    decisions.withdraw(&noted.epoch, after, to).await?;
+                }
+                decisions.decide(&noted.epoch, &ours).await
+            };
+            match written.await {
                 Ok(standing) => break standing,
                 Err(fault) => {
                     if !std::mem::replace(&mut silent, true) {
@@ -522,6 +577,9 @@ mod tests {
             ]
         );
         assert_eq!(second.rejected_but_accepted_by(&record), [5]);
+        let mut shorter = record.clone();
+        assert!(shorter.withdraw(&(10..=50)) && !shorter.withdraw(&(10..=50)));
+        assert_eq!(shorter, decided(&[1..=9], &[3]));
         assert_eq!(Decided::read(&record.write()).unwrap(), record);
     }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use rivulet_protocol::message::Gap;
+use rivulet_protocol::message::{Gap, GapReason};
 use tokio::sync::watch;
 use tracing::debug;
 
@@ -116,6 +116,13 @@ impl Taker for Delivery {
     fn gap(&mut self, gap: Gap, label: &'static str) {
         self.metrics.nats.gaps.of(label).inc();
         self.begin(&gap.stream);
+        if let (Some(notes), GapReason::FutureSeq) = (&mut self.notes, &gap.reason) {
+            notes.withdraw(gap.to_seq.get(), gap.from_seq.get());
+        }
+        if let (Some(segments), true) = (&self.segments, gap.reason != GapReason::Evicted) {
+            // They are of sequences that the stream gives again.
+            segments.forget(None);
+        }
         self.sink.gap(gap);
     }
 

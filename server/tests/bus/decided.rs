@@ -181,6 +181,33 @@ async fn what_is_read_back_after_an_outage_is_what_others_decided() {
 }
 
 #[tokio::test]
+async fn what_a_node_decided_is_written_while_it_runs() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let config = config(&[nats.url()], nats.directory.path());
+    let mut rig = Rig::judging(&config, BEFORE).await;
+    rig.next().await;
+    publish(&client, "blob.created", OLD).await;
+    rig.next().await;
+    let jetstream = async_nats::jetstream::new(client);
+    let written = async {
+        loop {
+            let bucket = jetstream.get_stream("KV_rivulet-decided").await.unwrap();
+            // One key is there from the start.
+            if bucket.cached_info().state.messages > 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, written).await.expect("it is written");
+    // As a node ends that is killed: with nothing more to say.
+    drop(rig);
+    let rig = Rig::judging(&config, SINCE).await;
+    assert_eq!(replayed(&rig, 1).await, [1]);
+}
+
+#[tokio::test]
 async fn a_record_that_somebody_deleted_is_made_again() {
     let nats = Nats::start();
     let client = nats.client().await;
