@@ -7,31 +7,30 @@
 //! first decision written stands. What is not decided there when it is first read back is judged by the reader's
 //! schema, and is written before anybody gets it.
 //!
-//! An accepted event costs no write of its own: the ranges of a second are one.
+//! An accepted event costs no write of its own: the ranges of a second are one ([`notes`]).
+
+mod notes;
 
 use std::{
     collections::VecDeque,
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_nats::jetstream::kv::{self, Operation, UpdateErrorKind};
 use bytes::Bytes;
 use rangemap::RangeInclusiveSet;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+pub(super) use self::notes::Notes;
 use super::{
-    BusError, Sink,
+    BusError,
     bucket::{self, Bucket},
     connect::Link,
 };
-use crate::history::Forget;
 
 /// The bucket's name.
 pub(super) const BUCKET: &str = "rivulet-decided";
@@ -45,13 +44,6 @@ const RECENT: usize = 64;
 const SILENCE: Duration = Duration::from_secs(2);
 /// How often a write is tried that others got ahead of.
 const TRIES: u32 = 16;
-/// How long after it what a node decided is written.
-const PACE: Duration = Duration::from_secs(1);
-/// How soon a write that failed is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
-/// The most ranges that wait to be written. What does not fit is not written: it is judged when it is first read
-/// back.
-const WAITING: usize = 16_384;
 
 /// Which sequences are decided, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -370,178 +362,6 @@ fn key(epoch: &str, block: u64) -> String {
     }
     let _ = write!(key, ".{created}.{block}");
     key
-}
-
-/// Sequences in order, as ranges: noting the next one is an addition.
-#[derive(Debug, Default)]
-struct Runs(Vec<(u64, u64)>);
-
-impl Runs {
-    fn note(&mut self, seq: u64) {
-        match self.0.last_mut() {
-            Some((_, to)) if *to + 1 == seq => *to = seq,
-            _ => self.0.push((seq, seq)),
-        }
-    }
-
-    fn set(&self) -> RangeInclusiveSet<u64> {
-        self.0.iter().map(|(from, to)| *from..=*to).collect()
-    }
-}
-
-/// What this node decided in one epoch and has not written yet.
-#[derive(Debug, Default)]
-pub(super) struct Noted {
-    epoch: String,
-    /// What is to be taken back first: after the one sequence, up to the other.
-    withdrawn: Option<(u64, u64)>,
-    decided: Runs,
-    rejected: Runs,
-}
-
-impl Noted {
-    fn is_empty(&self) -> bool {
-        self.decided.0.is_empty() && self.withdrawn.is_none()
-    }
-}
-
-/// Where the feed puts what it decided; never waits. What is in it when it is dropped is written too.
-#[derive(Debug)]
-pub(super) struct Notes {
-    queue: mpsc::Sender<Noted>,
-    noted: Noted,
-    next: Instant,
-}
-
-impl Notes {
-    /// The notes, and the task that writes what goes into them until they are dropped.
-    pub(super) fn new(decisions: Decisions, sink: Arc<dyn Sink>) -> (Self, impl Future<Output = ()>) {
-        // One that is being waited for, and room for the last.
-        let (queue, waiting) = mpsc::channel(2);
-        let notes = Self {
-            queue,
-            noted: Noted::default(),
-            next: Instant::now(),
-        };
-        (notes, write(decisions, sink, waiting))
-    }
-
-    /// Sequences count in this epoch from now on.
-    pub(super) fn begin(&mut self, epoch: &str) {
-        if self.noted.epoch != epoch {
-            self.noted = Noted {
-                epoch: epoch.to_owned(),
-                ..Noted::default()
-            };
-        }
-    }
-
-    /// The stream lost its end: what was decided after `after` and up to `to` was of other events.
-    pub(super) fn withdraw(&mut self, after: u64, to: u64) {
-        // What was noted and not written is left to be judged when it is first read back.
-        self.noted = Noted {
-            epoch: std::mem::take(&mut self.noted.epoch),
-            withdrawn: Some((after, to)),
-            ..Noted::default()
-        };
-    }
-
-    /// Notes what was decided of the next event.
-    pub(super) fn note(&mut self, seq: u64, accepted: bool) {
-        let Noted {
-            decided, rejected, ..
-        } = &mut self.noted;
-        if decided.0.len() >= WAITING || rejected.0.len() >= WAITING {
-            return;
-        }
-        decided.note(seq);
-        if !accepted {
-            rejected.note(seq);
-        }
-    }
-
-    /// When there is something to hand over.
-    pub(super) fn due(&self) -> Option<Instant> {
-        (!self.noted.is_empty() && self.is_free()).then_some(self.next)
-    }
-
-    /// Hands over what was noted.
-    pub(super) fn flush(&mut self, now: Instant) {
-        if self.due().is_some_and(|due| due <= now) {
-            self.next = now + PACE;
-            self.hand_over();
-        }
-    }
-
-    fn is_free(&self) -> bool {
-        self.queue.capacity() == self.queue.max_capacity()
-    }
-
-    fn hand_over(&mut self) {
-        let next = Noted {
-            epoch: self.noted.epoch.clone(),
-            ..Noted::default()
-        };
-        // There is room: see `due` and `new`.
-        let _ = self.queue.try_send(std::mem::replace(&mut self.noted, next));
-    }
-}
-
-impl Drop for Notes {
-    fn drop(&mut self) {
-        if !self.noted.is_empty() {
-            self.hand_over();
-        }
-    }
-}
-
-/// Writes what comes, and has memory follow where another decision stands.
-async fn write(decisions: Decisions, sink: Arc<dyn Sink>, mut waiting: mpsc::Receiver<Noted>) {
-    let mut silent = false;
-    while let Some(noted) = waiting.recv().await {
-        let ours = Decided {
-            decided: noted.decided.set(),
-            rejected: noted.rejected.set(),
-        };
-        let standing = loop {
-            let written = async {
-                if let Some((after, to)) = noted.withdrawn {
-                    decisions.withdraw(&noted.epoch, after, to).await?;
-                }
-                decisions.decide(&noted.epoch, &ours).await
-            };
-            match written.await {
-                Ok(standing) => break standing,
-                Err(fault) => {
-                    if !std::mem::replace(&mut silent, true) {
-                        warn!(
-                            fault,
-                            "what was decided of stored events can't be recorded now: trying again"
-                        );
-                    }
-                    decisions.mend().await;
-                    sleep(AGAIN).await;
-                }
-            }
-        };
-        silent = false;
-        // What others rejected first leaves memory; for what others accepted first, the stream is read.
-        let rejected = standing.rejected_but_accepted_by(&ours);
-        if !rejected.is_empty() {
-            sink.forget(Forget::These(&rejected));
-        }
-        let accepted = ours.rejected_but_accepted_by(&standing);
-        if let Some(last) = accepted.last() {
-            sink.forget(Forget::UpTo(*last));
-        }
-        if !rejected.is_empty() || !accepted.is_empty() {
-            warn!(
-                rejected = rejected.len(),
-                accepted = accepted.len(),
-                "another node decided otherwise of stored events, and first: do all nodes have the same families and sources?"
-            );
-        }
-    }
 }
 
 #[cfg(test)]
