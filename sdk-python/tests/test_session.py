@@ -14,7 +14,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 
-from rivulet_client import Client, CreateBlob, Cursor, RivuletError
+from rivulet_client import Client, CreateBlob, Cursor, RivuletError, UnknownEvent
 
 Script = Callable[["Router"], Awaitable[None]]
 
@@ -349,6 +349,27 @@ class Scripted(unittest.IsolatedAsyncioTestCase):
             self.assertEqual((await anext(reader)).seq, 11)
         codes = [error.code for error in self.errors if isinstance(error, RivuletError)]
         self.assertEqual(codes, ["INVALID_JSON", "INVALID_MESSAGE", "INVALID_MESSAGE"])
+
+    async def test_an_event_of_an_earlier_schema_comes_with_its_raw_data(self) -> None:
+        old = {"book_id": 7, "title": "of another time"}
+
+        async def script(router: Router) -> None:
+            await router.connected()
+            frame = {"type": "book.created", "seq": 11, "time": "2026-01-01T00:00:00Z", "data": old}
+            await router.socket.send(json.dumps(frame))
+            await router.book(12)
+            await router.socket.wait_closed()
+
+        told: list[UnknownEvent] = []
+        client = await self.client(script, on_unknown=told.append)
+        reader = client.events("book.*")
+        async with asyncio.timeout(60), client:
+            first, second = await anext(reader), await anext(reader)
+        assert isinstance(first, UnknownEvent)
+        self.assertEqual((first.type, first.seq, first.data), ("book.created", 11, old))
+        self.assertEqual(told, [first])
+        self.assertNotIsInstance(second, UnknownEvent)
+        self.assertEqual(self.errors, [])
 
     async def test_a_hook_that_raises_is_told_and_changes_nothing(self) -> None:
         async def script(router: Router) -> None:

@@ -98,7 +98,10 @@ export interface Client<Events = EventMap, Commands = CommandMap> {
   onState(listener: (state: State) => void): () => void;
   /** Calls `listener`, before the next event, when a range of the stream is gone: what is shown may be stale. */
   onGap(listener: (gap: Gap) => void): () => void;
-  /** Calls `listener` with events of types that neither this version nor the families know. */
+  /**
+   * Calls `listener` with events of types that neither this version nor the families know. Data is never checked
+   * here: an event stored under an earlier schema comes to its handlers as it is.
+   */
   onUnknown(listener: (event: UnknownEvent) => void): () => void;
   /**
    * Calls `listener` with what nobody waits for: what a handler throws, what stops the client, an outage that outlasts

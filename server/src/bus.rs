@@ -4,15 +4,17 @@
 //! settings it has, [`feed`] brings its messages in order (of all users, or
 //! [`by_user`] as the [`index`] says), [`delivery`] and [`source`] read what each says, and the [`Sink`] takes
 //! it. [`continuity`] is the account of what is missing, [`past`] reads it back, [`segments`] does so for sessions
-//! that resume, [`rejected`] takes what breaks a rule. The way out: [`commands`] asks backends, with [`memory`] of
+//! that resume, [`rejected`] takes what breaks a rule, [`decided`] keeps what was decided of each stored event. The way out: [`commands`] asks backends, with [`memory`] of
 //! what was asked, and [`seats`] asks other nodes. Around them: [`local_server`] where NATS is ours to start, [`permissions`] for whoever configures
 //! NATS, [`publish`] for the command line.
 
 mod arrived;
+mod bucket;
 mod by_user;
 mod commands;
 mod connect;
 mod continuity;
+mod decided;
 mod delivery;
 mod feed;
 mod filter;
@@ -39,8 +41,9 @@ use std::{
 use futures_util::future::{BoxFuture, join_all};
 use rivulet_protocol::message::Gap;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     task::{JoinHandle, JoinSet},
+    time::timeout,
 };
 use tracing::{info, warn};
 
@@ -48,6 +51,7 @@ use self::{
     by_user::ByUser,
     commands::{Asker, Line},
     connect::{Echo, Endpoint, Link, NODES, Purpose},
+    decided::{Decisions, Notes},
     delivery::Delivery,
     feed::{Durables, Feed},
     index::Indexer,
@@ -68,11 +72,14 @@ use crate::{
     command::Backend,
     config::{self, Config},
     event::Event,
-    history::Archive,
+    history::{Archive, Forget},
     limits::seats::Seats,
     metrics::Metrics,
     router::{Keeping, Router},
 };
+
+/// How long a bus that is closed has to write down what it decided.
+const LAST_WRITE: Duration = Duration::from_secs(2);
 
 /// Where events go. Called by one task only, in the order of the stream.
 pub trait Sink: Send + Sync + 'static {
@@ -84,6 +91,8 @@ pub trait Sink: Send + Sync + 'static {
     fn advance(&self, seq: u64);
     /// The oldest sequence that the stream still keeps, as its leader says.
     fn keeps_from(&self, seq: u64);
+    /// What is not to be told again out of memory. Called by any task.
+    fn forget(&self, forget: Forget<'_>);
     /// A range of the stream is gone; events go on after it, in the epoch that it names.
     fn gap(&self, gap: Gap);
 }
@@ -103,6 +112,10 @@ impl Sink for Router {
 
     fn keeps_from(&self, seq: u64) {
         self.keeps_from(seq);
+    }
+
+    fn forget(&self, forget: Forget<'_>) {
+        self.forget(forget);
     }
 
     fn gap(&self, gap: Gap) {
@@ -254,6 +267,7 @@ pub struct Bus {
     asker: Asker,
     metrics: Arc<Metrics>,
     task: JoinHandle<()>,
+    closing: Arc<Notify>,
     server: Option<LocalServer>,
 }
 
@@ -291,6 +305,7 @@ impl Bus {
         let (line, lines) = watch::channel(None);
         let (opened, opening) = oneshot::channel();
         let archive = Arc::new(OnceLock::new());
+        let closing = Arc::new(Notify::new());
         let parts = Parts {
             config: config.clone(),
             endpoint,
@@ -302,9 +317,15 @@ impl Bus {
             state,
             line,
             archive: Arc::clone(&archive),
+            closing: Arc::clone(&closing),
         };
+        let ends = Arc::clone(&closing);
         let task = tokio::spawn(async move {
-            match parts.open().await {
+            let open = tokio::select! {
+                open = parts.open() => open,
+                () = ends.notified() => return,
+            };
+            match open {
                 Ok(run) => {
                     let _ = opened.send(Ok(()));
                     run.await;
@@ -320,6 +341,7 @@ impl Bus {
             asker: Asker::new(lines),
             metrics,
             task,
+            closing,
             server,
         };
         let opening = Box::pin(async move {
@@ -353,8 +375,11 @@ impl Bus {
     /// Waits for commands in flight, as long as `grace`; then ends the feed and a nats-server of our own.
     pub async fn close(mut self, grace: Duration) {
         commands::drain(&self.asker, grace).await;
-        self.task.abort();
-        let _ = (&mut self.task).await;
+        self.closing.notify_one();
+        if timeout(LAST_WRITE * 2, &mut self.task).await.is_err() {
+            self.task.abort();
+            let _ = (&mut self.task).await;
+        }
         if let Some(server) = self.server.take() {
             server.end().await;
         }
@@ -379,6 +404,7 @@ struct Parts {
     state: watch::Sender<FeedState>,
     archive: Arc<OnceLock<Segments>>,
     line: watch::Sender<Option<Arc<Line>>>,
+    closing: Arc<Notify>,
 }
 
 impl Parts {
@@ -402,8 +428,12 @@ impl Parts {
             stream
         };
         let remember = config.commands.remember;
+        let replicas = config.stream.replicas.unwrap_or(3);
+        let decisions = match stream {
+            Some(_) => Decisions::open(&requests, replicas).await,
+            None => None,
+        };
         let memory = if stream.is_some() {
-            let replicas = config.stream.replicas.unwrap_or(3);
             Memory::shared(&requests, remember, replicas).await?
         } else {
             Memory::node(remember)
@@ -416,6 +446,13 @@ impl Parts {
         let name = config.stream.name.clone();
         let presence = Arc::clone(&self.keeping.presence);
         let mut indexer = None;
+        let (notes, write_notes) = match &decisions {
+            Some(decisions) => {
+                let (notes, write) = Notes::new(decisions.clone(), Arc::clone(&self.sink));
+                (Some(notes), Some(write))
+            }
+            None => (None, None),
+        };
         let stream = match stream {
             Some(stream) => {
                 let link = Link::connect(&self.endpoint, Purpose::Past, None).await?;
@@ -423,6 +460,7 @@ impl Parts {
                 let past = Past::new(link, stream.name.clone(), stream.direct);
                 let _ = self.archive.set(Segments::new(
                     past.clone(),
+                    decisions.clone(),
                     Arc::clone(&self.sources),
                     Arc::clone(&self.check),
                     self.keeping,
@@ -445,6 +483,7 @@ impl Parts {
                 Some(Durables {
                     stream,
                     past,
+                    decisions,
                     by_user,
                 })
             }
@@ -457,9 +496,11 @@ impl Parts {
             metrics: self.metrics,
             outlet,
             state: self.state,
+            segments: self.archive.get().cloned(),
+            notes,
         };
         let (feed, messages) = Feed::open(link, Box::new(delivery), &self.sources, &name, stream).await?;
-        let line = self.line;
+        let (line, closing) = (self.line, self.closing);
         Ok(async move {
             let watched = join_all(echoes.into_iter().map(Echo::watch));
             // The outlet goes with the feed, and then the other has nothing left to do.
@@ -468,6 +509,11 @@ impl Parts {
             let mut index = JoinSet::new();
             if let Some(indexer) = indexer {
                 index.spawn(indexer.keep());
+            }
+            // A task of its own: when the feed ends it still has the last of it to write.
+            let mut writes = JoinSet::new();
+            if let Some(write) = write_notes {
+                writes.spawn(write);
             }
             let indexed = async {
                 if let Some(Ok(Err(fault))) = index.join_next().await {
@@ -479,7 +525,9 @@ impl Parts {
                 _ = at_work => {}
                 _ = watched => {}
                 () = indexed => {}
+                () = closing.notified() => {}
             }
+            let _ = timeout(LAST_WRITE, writes.join_next()).await;
             // Kept until here: commands wait for it.
             drop(line);
         })

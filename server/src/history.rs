@@ -6,7 +6,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::future::BoxFuture;
@@ -23,6 +26,9 @@ use crate::{
 const ENTRY_BYTES: usize = 430;
 /// What each further user of an event takes.
 const USER_BYTES: usize = 40;
+
+/// What takes the place of an event that was removed.
+static NOTHING: LazyLock<Encoded> = LazyLock::new(|| Encoded::json(""));
 
 /// An event that may be asked for again.
 #[derive(Clone, Debug)]
@@ -71,7 +77,9 @@ impl Kept {
             Audience::Everyone => 1,
         };
         let error = self.as_error.as_ref().map_or(0, |error| error.frame().len());
-        (self.encoded.frame().len() + error) / self.shared_by + ENTRY_BYTES + (users - 1) * USER_BYTES
+        (self.encoded.frame().len() + error) / self.shared_by
+            + ENTRY_BYTES
+            + users.saturating_sub(1) * USER_BYTES
     }
 }
 
@@ -154,28 +162,82 @@ impl Span {
 
     /// Takes out the oldest until what is left is at most `bytes`.
     pub fn shrink(&mut self, bytes: usize) {
-        while self.bytes > bytes
-            && let Some(event) = self.kept.pop_front()
-        {
+        while self.bytes > bytes && self.pop_first() {}
+    }
+
+    /// Takes out what stands before `first`, but at most so many events. Returns whether that was all.
+    pub fn cut(&mut self, first: u64, most: usize) -> bool {
+        for _ in 0..most {
+            if self.kept.front().is_none_or(|event| event.seq >= first) {
+                self.after = self.after.max(first.saturating_sub(1).min(self.to));
+                return true;
+            }
+            self.pop_first();
+        }
+        false
+    }
+
+    /// Takes out these events, given by their sequences in order. The interval stays known whole: they are for
+    /// nobody any more.
+    pub fn remove(&mut self, seqs: &[u64]) {
+        let first = seqs.partition_point(|seq| *seq <= self.after);
+        let end = seqs.partition_point(|seq| *seq <= self.to);
+        for seq in &seqs[first..end] {
+            let Ok(index) = self.kept.binary_search_by_key(seq, |event| event.seq) else {
+                continue;
+            };
+            let number = self.gone + index as u64;
+            // Its place stays, as the numbers of others count from it.
+            let event = &mut self.kept[index];
             self.bytes -= event.bytes();
-            self.after = event.seq;
-            self.gone += 1;
-            match &event.audience {
+            event.encoded = NOTHING.clone();
+            event.as_error = None;
+            let audience = std::mem::replace(&mut event.audience, Audience::Users(Vec::new()));
+            self.bytes += event.bytes();
+            let without = |numbers: &mut VecDeque<u64>| {
+                if let Ok(place) = numbers.binary_search(&number) {
+                    numbers.remove(place);
+                }
+            };
+            match audience {
                 Audience::Users(users) => {
                     for user in users {
-                        if let Some(numbers) = self.of_user.get_mut(user) {
-                            numbers.pop_front();
+                        if let Some(numbers) = self.of_user.get_mut(&user) {
+                            without(numbers);
                             if numbers.is_empty() {
-                                self.of_user.remove(user);
+                                self.of_user.remove(&user);
                             }
                         }
                     }
                 }
-                Audience::Everyone => {
-                    self.of_everyone.pop_front();
-                }
+                Audience::Everyone => without(&mut self.of_everyone),
             }
         }
+    }
+
+    fn pop_first(&mut self) -> bool {
+        let Some(event) = self.kept.pop_front() else {
+            return false;
+        };
+        self.bytes -= event.bytes();
+        self.after = event.seq;
+        self.gone += 1;
+        match &event.audience {
+            Audience::Users(users) => {
+                for user in users {
+                    if let Some(numbers) = self.of_user.get_mut(user) {
+                        numbers.pop_front();
+                        if numbers.is_empty() {
+                            self.of_user.remove(user);
+                        }
+                    }
+                }
+            }
+            Audience::Everyone => {
+                self.of_everyone.pop_front();
+            }
+        }
+        true
     }
 
     /// The user's events after `seq`, in the stream's order.
@@ -212,6 +274,33 @@ pub struct Segment {
     /// What the stream had already removed when it was read, in order: after the one sequence, up to the other. The
     /// last may reach beyond the span.
     pub lost: Vec<(u64, u64)>,
+    /// Whether the stream has removed something since that may be in it.
+    pub withdrawn: Withdrawn,
+}
+
+/// Whether what was read must not be used any more. A clone is the same.
+#[derive(Clone, Debug, Default)]
+pub struct Withdrawn(Arc<AtomicBool>);
+
+impl Withdrawn {
+    /// Says that it must not.
+    pub fn withdraw(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was said.
+    pub fn is_withdrawn(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What of the past must not be told again out of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forget<'a> {
+    /// These events, given by their sequences in order: they are for nobody any more.
+    These(&'a [u64]),
+    /// All up to here: it has to be read from the stream.
+    UpTo(u64),
 }
 
 /// The past that is no longer in memory, as the stream has it.
@@ -231,77 +320,4 @@ pub trait Archive: Send + Sync + 'static {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use bytes::Bytes;
-    use rivulet_protocol::scalar::Timestamp;
-
-    use super::*;
-
-    fn kept(seq: u64, users: &[&str]) -> Kept {
-        let users: Vec<_> = users.iter().map(|user| UserId::parse(user).unwrap()).collect();
-        let event = Event {
-            event_type: EventType::parse("a.b").unwrap(),
-            audience: match users.is_empty() {
-                true => Audience::Everyone,
-                false => Audience::Users(users),
-            },
-            data: Bytes::from_static(b"{}"),
-            seq: Some(seq),
-            time: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
-            as_error: None,
-            trace_id: None,
-            received_at: Instant::now(),
-        };
-        Kept::new(&event, Encoded::event(&event), None).unwrap()
-    }
-
-    fn seqs(span: &Span, user: &str, after: u64) -> Vec<u64> {
-        let user = UserId::parse(user).unwrap();
-        span.of(&user, after).map(|kept| kept.seq).collect()
-    }
-
-    #[test]
-    fn a_user_finds_own_and_shared_events_in_the_order_of_the_stream() {
-        let mut span = Span::new(10);
-        for (seq, users) in [
-            (11, &["ada"][..]),
-            (13, &[]),
-            (14, &["bob"]),
-            (15, &["ada", "bob"]),
-            (17, &[]),
-        ] {
-            span.push(kept(seq, users));
-        }
-        span.advance(20);
-        assert_eq!(seqs(&span, "ada", 10), [11, 13, 15, 17]);
-        assert_eq!(seqs(&span, "ada", 13), [15, 17]);
-        assert_eq!(seqs(&span, "bob", 10), [13, 14, 15, 17]);
-        assert_eq!(seqs(&span, "eve", 12), [13, 17]);
-        assert_eq!(seqs(&span, "ada", 20), [0; 0]);
-        assert!(span.covers(10) && span.covers(20) && !span.covers(9) && !span.covers(21));
-    }
-
-    #[test]
-    fn the_oldest_goes_first_and_the_interval_says_so() {
-        let mut span = Span::new(0);
-        for seq in 1..=100 {
-            span.push(kept(seq, if seq % 3 == 0 { &[] } else { &["ada"] }));
-        }
-        let one = span.bytes() / 100;
-        span.shrink(one * 10);
-        assert!((9..=11).contains(&span.len()), "{}", span.len());
-        let after = span.after();
-        assert_eq!(after, 100 - span.len() as u64);
-        assert!(span.covers(after) && !span.covers(after - 1));
-        assert_eq!(seqs(&span, "ada", after), (after + 1..=100).collect::<Vec<_>>());
-        span.shrink(0);
-        assert!(span.is_empty() && span.bytes() == 0);
-        assert_eq!((span.after(), span.to()), (100, 100));
-        assert!(span.of_user.is_empty() && span.of_everyone.is_empty());
-        span.advance(105);
-        span.push(kept(106, &["ada"]));
-        assert_eq!(seqs(&span, "ada", 100), [106]);
-    }
-}
+mod tests;

@@ -53,10 +53,13 @@ pub use self::{
 use crate::{
     encoded::Encoded,
     event::{Audience, Event},
-    history::Span,
+    history::{Forget, Span},
     outbox::Outbox,
     presence::{Here, Presence},
 };
+
+/// The most events of the past that are given up under one lock.
+const CUT: usize = 1_024;
 
 /// Everyone who is here, and how far the stream has been dispatched.
 #[derive(Debug)]
@@ -66,6 +69,8 @@ pub struct Router {
     hasher: RandomState,
     /// All shards have every event up to here, where there is a stream.
     dispatched: AtomicU64,
+    /// The oldest sequence that the stream still keeps, as last heard.
+    oldest: AtomicU64,
     types: Mutex<Types>,
     keeping: Keeping,
 }
@@ -127,6 +132,7 @@ impl Router {
             shards: (0..shards.get()).map(|_| Shard::default()).collect(),
             hasher: RandomState::new(),
             dispatched: AtomicU64::new(0),
+            oldest: AtomicU64::new(0),
             types: Mutex::default(),
             keeping,
         }
@@ -250,10 +256,27 @@ impl Router {
         debug_assert!(before < seq, "a cursor is one number: sequences only rise");
     }
 
-    /// Notes the oldest sequence that the stream still keeps.
+    /// Notes the oldest sequence that the stream still keeps. Memory gives up what lies before it.
     pub fn keeps_from(&self, seq: u64) {
+        self.oldest.store(seq, Ordering::Relaxed);
         for shard in &self.shards {
-            shard.lock().position.oldest = Some(seq);
+            loop {
+                let mut state = self.reached(shard);
+                state.position.oldest = Some(seq);
+                if state.past.cut(seq, CUT) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Has memory give up what is not to be told again.
+    pub fn forget(&self, forget: Forget<'_>) {
+        for shard in &self.shards {
+            match forget {
+                Forget::These(removed) => self.reached(shard).past.remove(removed),
+                Forget::UpTo(seq) => while !self.reached(shard).past.cut(seq.saturating_add(1), CUT) {},
+            }
         }
     }
 

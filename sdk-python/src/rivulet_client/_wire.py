@@ -89,7 +89,7 @@ class Answer(Model):
 
 
 class UnknownEvent(Envelope):
-    """An event of a type that this version does not know."""
+    """An event of a type that this version does not know, or that is not of its type's model."""
 
     type: str
     data: dict[str, Any]

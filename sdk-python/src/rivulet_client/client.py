@@ -80,7 +80,8 @@ class Client(Generic[E]):
             families: Own event types and commands, as `rivulet codegen --lang python` writes them.
             on_gap: Called, and awaited, where events are gone for good, before any later one is handed on:
                 the place to read one's state anew. Absent, a gap is logged as a warning.
-            on_unknown: Called, and awaited, with every event whose type no family has. Readers whose pattern
+            on_unknown: Called, and awaited, with every event whose type no family has, and with one that is
+                not of its type's model, as one stored under an earlier schema may be. Readers whose pattern
                 matches get it too.
             on_error: Called with what no call of the program's own brings: frames that can't be read, a token
                 that could not be had, refused patterns that nobody reads, what other hooks raised, and, once,

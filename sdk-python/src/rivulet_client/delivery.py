@@ -28,7 +28,6 @@ class _Route:
 
     queues: list[Queue[Any]]
     decodes: bool
-    unknown: bool
 
 
 class Delivery:
@@ -130,14 +129,16 @@ class Delivery:
         if route.decodes:
             decoded = self._decoder.event(fields)
             if isinstance(decoded, Rejected):
-                self.report(decoded.error)
-                decoded = None
+                # The router judges an event once, when it enters: this one may be of an earlier schema.
+                rejected, decoded = decoded, self._decoder.undecoded(fields)
+                if decoded is None:
+                    self.report(rejected.error)
         # First room in all of them, then the event for all at once: given up in between, it would come to
         # some of them twice.
         for queue in route.queues:
             if len(queue) >= queue.bound:
                 await self._wait_for_room(queue)
-        if route.unknown and self._on_unknown is not None and decoded is not None:
+        if self._on_unknown is not None and isinstance(decoded, UnknownEvent):
             await self._call(self._on_unknown, decoded)
         for queue in route.queues:
             item = raw if queue.raw else decoded
@@ -190,7 +191,7 @@ class Delivery:
         queues = [queue for queue in self._queues if queue.wants(event_type)]
         unknown = not self._decoder.knows(event_type)
         decodes = any(not queue.raw for queue in queues) or (unknown and self._on_unknown is not None)
-        route = self._routes[event_type] = _Route(queues, decodes, unknown)
+        route = self._routes[event_type] = _Route(queues, decodes)
         return route
 
     async def _wait_for_room(self, queue: Queue[Any]) -> None:

@@ -83,6 +83,13 @@ class Decoder(Generic[E]):
         except ValidationError as error:
             return _not_a_model(error, 0)
 
+    def undecoded(self, fields: dict[str, Any]) -> UnknownEvent | None:
+        """Reads an event that is not of its type's model, as one stored under an earlier schema may be."""
+        try:
+            return UnknownEvent.model_validate(fields)
+        except ValidationError:
+            return None
+
     def frame(self, fields: dict[str, Any]) -> ServerFrame | Rejected:
         """Reads a frame that is no event."""
         try:

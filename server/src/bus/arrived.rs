@@ -9,6 +9,7 @@ use async_nats::{
 use bytes::Bytes;
 use rivulet_protocol::scalar::Timestamp;
 
+use super::decided::Verdict;
 use super::source::{Check, Content, Reading, Rejection, Rule, Sources};
 use crate::event::Event;
 
@@ -22,6 +23,8 @@ pub(super) struct Arrived {
     pub(super) headers: Headers,
     pub(super) payload: Bytes,
     pub(super) place: Place,
+    /// What is known to be decided of it.
+    pub(super) verdict: Verdict,
 }
 
 /// A message's headers.
@@ -52,6 +55,7 @@ impl Arrived {
             headers: Headers::Read(message.headers),
             payload: message.payload,
             place: Place::Core,
+            verdict: Verdict::Open,
         }
     }
 
@@ -82,6 +86,7 @@ impl Arrived {
             headers: Headers::Read(message.headers),
             payload: message.payload,
             place,
+            verdict: Verdict::Open,
         }
     }
 
@@ -114,6 +119,14 @@ impl Arrived {
                 sources.read(&self.subject, headers.as_ref(), &self.payload, check)
             }
         }
+    }
+
+    /// What it says, once it was accepted: it is of the schema that was in force then.
+    ///
+    /// # Errors
+    /// Why it can't be delivered all the same: today's sources don't read it.
+    pub(super) fn read_accepted(&self, sources: &Sources) -> Result<Reading, Rejection> {
+        self.read(sources, &|_, _| Ok(()))
     }
 
     /// The event that it is.

@@ -262,6 +262,7 @@ mod tests {
             created: Timestamp::parse("2026-01-31T12:00:00Z").unwrap(),
             first,
             last,
+            holes: 0,
         }
     }
 
@@ -334,6 +335,7 @@ mod tests {
             created: Timestamp::parse("2026-01-31T13:00:00Z").unwrap(),
             first: 1,
             last: 3,
+            holes: 0,
         };
         let between = Timestamp::parse("2026-01-31T12:30:00Z").unwrap();
         assert!(!stream.is_younger_than(between));

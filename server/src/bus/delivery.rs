@@ -2,18 +2,20 @@
 
 use std::{sync::Arc, time::Instant};
 
-use rivulet_protocol::message::Gap;
+use rivulet_protocol::message::{Gap, GapReason};
 use tokio::sync::watch;
 use tracing::debug;
 
 use super::{
     FeedState, Sink,
     arrived::Arrived,
+    decided::{Notes, Verdict},
     feed::Taker,
     rejected::Outlet,
+    segments::Segments,
     source::{Check, Reading, Sources},
 };
-use crate::metrics::Metrics;
+use crate::{history::Forget, metrics::Metrics};
 
 /// The way from the feed to the sink.
 pub(super) struct Delivery {
@@ -23,17 +25,44 @@ pub(super) struct Delivery {
     pub(super) metrics: Arc<Metrics>,
     pub(super) outlet: Outlet,
     pub(super) state: watch::Sender<FeedState>,
+    /// Where there is a stream.
+    pub(super) segments: Option<Segments>,
+    /// Where what is decided of stored events can be recorded.
+    pub(super) notes: Option<Notes>,
+}
+
+impl Delivery {
+    fn begin(&mut self, epoch: &str) {
+        if let Some(notes) = &mut self.notes {
+            notes.begin(epoch);
+        }
+    }
 }
 
 impl Taker for Delivery {
     fn open(&mut self, epoch: &str, head: u64, exact: bool) {
+        self.begin(epoch);
         self.sink.open(epoch, head, exact);
     }
 
     /// Hands a message's event to the sink, or says why not.
     fn take(&mut self, arrived: &Arrived, epoch: Option<&str>, received_at: Instant) {
         let seq = arrived.seq();
-        match arrived.read(&self.sources, &*self.check) {
+        let reading = match arrived.verdict {
+            Verdict::Open => arrived.read(&self.sources, &*self.check),
+            // Judged before, perhaps by another schema.
+            Verdict::Accepted => arrived.read_accepted(&self.sources),
+            Verdict::Rejected => {
+                if let Some(seq) = seq {
+                    self.sink.advance(seq);
+                }
+                return;
+            }
+        };
+        if let (Some(notes), Some(seq), Verdict::Open) = (&mut self.notes, seq, arrived.verdict) {
+            notes.note(seq, matches!(reading, Ok(Reading::Event(_))));
+        }
+        match reading {
             Ok(Reading::Event(content)) => {
                 if let Some(warning) = &content.warning {
                     self.metrics.events.warned.inc();
@@ -74,13 +103,41 @@ impl Taker for Delivery {
         self.sink.keeps_from(seq);
     }
 
+    fn removed(&mut self, removed: Option<&Arc<[u64]>>) {
+        if let Some(segments) = &self.segments {
+            segments.forget(removed);
+        }
+        self.sink.forget(match removed {
+            Some(removed) => Forget::These(removed),
+            None => Forget::UpTo(u64::MAX),
+        });
+    }
+
     fn gap(&mut self, gap: Gap, label: &'static str) {
         self.metrics.nats.gaps.of(label).inc();
+        self.begin(&gap.stream);
+        if let (Some(notes), GapReason::FutureSeq) = (&mut self.notes, &gap.reason) {
+            notes.withdraw(gap.to_seq.get(), gap.from_seq.get());
+        }
+        if let (Some(segments), true) = (&self.segments, gap.reason != GapReason::Evicted) {
+            // They are of sequences that the stream gives again.
+            segments.forget(None);
+        }
         self.sink.gap(gap);
     }
 
     fn repaired(&mut self) {
         self.metrics.nats.repaired.inc();
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.notes.as_ref()?.due()
+    }
+
+    fn flush(&mut self, now: Instant) {
+        if let Some(notes) = &mut self.notes {
+            notes.flush(now);
+        }
     }
 
     /// Tells the others how the feed stands, where that changed.

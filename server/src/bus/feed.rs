@@ -7,11 +7,12 @@
 //! buffer is empty whenever possible.
 //!
 //! How it begins is in [`open`], the leader's answers in [`head`], what is missing in [`repair`], and how far it
-//! is in [`durable`].
+//! is in [`durable`]. What the stream removed behind its first sequence is in [`removed`].
 
 mod durable;
 mod head;
 mod open;
+mod removed;
 mod repair;
 
 use std::{
@@ -61,6 +62,8 @@ pub(super) trait Taker: Send {
     fn passed(&mut self, seq: u64);
     /// The oldest sequence that the stream still keeps.
     fn keeps_from(&mut self, seq: u64);
+    /// The stream no longer has these sequences, in order, which lie behind its first; or more of them than it says.
+    fn removed(&mut self, removed: Option<&Arc<[u64]>>);
     /// A range of the stream is gone, for this reason.
     fn gap(&mut self, gap: Gap, label: &'static str);
     /// What it took last had been read back.
@@ -154,6 +157,7 @@ impl Feed {
                         .map(|(after, to)| read_back(durable, after, to));
                 }
             }
+            self.forget_removed(now);
             self.taker.flush(now);
             if let Some(durable) = &mut self.durable
                 && check.is_none()

@@ -198,6 +198,8 @@ impl Taker for Writer {
 
     fn keeps_from(&mut self, _: u64) {}
 
+    fn removed(&mut self, _: Option<&Arc<[u64]>>) {}
+
     fn gap(&mut self, gap: Gap, _: &'static str) {
         // What is gone is nobody's word: nodes find out by themselves.
         publish(&self.link, &self.subject, self.draft.end());

@@ -9,17 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::jetstream::{
-    ErrorCode,
-    context::CreateStreamErrorKind,
-    kv::{self, CreateErrorKind, Operation},
-    stream::{Config, DiscardPolicy, StorageType},
-};
+use async_nats::jetstream::kv::{self, CreateErrorKind, Operation};
 use bytes::Bytes;
 use rivulet_protocol::subject::UserId;
 use tracing::warn;
 
-use super::{BusError, connect::Link};
+use super::{
+    BusError,
+    bucket::{self, Bucket},
+    connect::Link,
+};
 
 /// The bucket's name.
 pub(super) const BUCKET: &str = "rivulet-commands";
@@ -73,61 +72,14 @@ impl Memory {
     /// # Errors
     /// If NATS does not permit it.
     pub(super) async fn shared(link: &Link, remember: Duration, replicas: usize) -> Result<Self, BusError> {
-        let name = format!("KV_{BUCKET}");
-        let failed = |fault: String| BusError::Stream {
-            name: name.clone(),
-            fault,
+        // A client that repeats a command does so soon: when it is full it forgets the oldest.
+        let wanted = Bucket {
+            name: BUCKET,
+            bytes: BUCKET_BYTES,
+            max_age: remember,
+            replicas,
         };
-        let mut replicas = replicas;
-        let mut bytes = BUCKET_BYTES;
-        // Each round asks for less, or finds what another node made in the meantime.
-        for _ in 0..16 {
-            let existing = link.permitted(link.jetstream.get_key_value(BUCKET)).await?;
-            if let Ok(store) = existing {
-                return Ok(Self::Shared(Box::new(store)));
-            }
-            let made = link.jetstream.create_stream(Config {
-                name: name.clone(),
-                subjects: vec![format!("$KV.{BUCKET}.>")],
-                storage: StorageType::File,
-                // A bucket usually refuses when it is full. This one forgets the oldest: a client that repeats a
-                // command does so soon.
-                discard: DiscardPolicy::Old,
-                max_age: remember,
-                max_bytes: bytes,
-                max_messages: -1,
-                max_messages_per_subject: 1,
-                duplicate_window: remember.min(Duration::from_secs(120)),
-                allow_direct: true,
-                allow_rollup: true,
-                deny_delete: true,
-                num_replicas: replicas,
-                ..Config::default()
-            });
-            let Err(fault) = link.permitted(made).await? else {
-                continue;
-            };
-            match fault.kind() {
-                CreateStreamErrorKind::JetStream(error) => match error.error_code() {
-                    ErrorCode::STREAM_NAME_EXIST => {}
-                    ErrorCode::CLUSTER_NO_PEERS
-                    | ErrorCode::INSUFFICIENT_RESOURCES
-                    | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED
-                        if replicas > 1 =>
-                    {
-                        replicas -= 1;
-                    }
-                    ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
-                        if bytes > 1 << 20 =>
-                    {
-                        bytes /= 2;
-                    }
-                    _ => return Err(failed(error.to_string())),
-                },
-                _ => return Err(failed(fault.to_string())),
-            }
-        }
-        Err(failed("it exists and is not a key-value bucket".to_owned()))
+        Ok(Self::Shared(Box::new(bucket::open(link, &wanted).await?)))
     }
 
     /// The node's own.

@@ -28,6 +28,7 @@ use tracing::warn;
 use super::{
     arrived::{Arrived, Headers, Place},
     connect::Link,
+    decided::Verdict,
     stream::{Head, HeadFault, head},
 };
 
@@ -314,6 +315,7 @@ impl Stored {
                 time: Timestamp::parse(&self.time).ok_or_else(|| failed("time"))?,
             },
             subject: self.subject,
+            verdict: Verdict::Open,
         })
     }
 }
@@ -372,6 +374,7 @@ mod tests {
                 seq,
                 time: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
             },
+            verdict: Verdict::Open,
         }
     }
 

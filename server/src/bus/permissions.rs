@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     connect::{INBOX_PREFIX, NODES, api},
-    filter,
+    decided, filter,
     memory::BUCKET,
     rejected,
 };
@@ -73,6 +73,19 @@ pub fn permissions(config: &Config) -> String {
             (format!("{api}.DIRECT.GET.{bucket}.>"), "to read it"),
             (format!("$KV.{BUCKET}.>"), "to write it"),
         ]);
+        let decided = decided::BUCKET;
+        publish.extend([
+            (
+                format!("{api}.STREAM.INFO.KV_{decided}"),
+                "the record of what was decided of stored events",
+            ),
+            (
+                format!("{api}.STREAM.CREATE.KV_{decided}"),
+                "only to make that record",
+            ),
+            (format!("{api}.DIRECT.GET.KV_{decided}.>"), "to read it"),
+            (format!("$KV.{decided}.>"), "to write it"),
+        ]);
         if config.stream.manage || config.stream.max_bytes.is_none() {
             let why = match config.stream.manage {
                 true => "`stream.manage`",
@@ -84,6 +97,10 @@ pub fn permissions(config: &Config) -> String {
             publish.push((
                 format!("$JS.{domain}.API.$KV.{BUCKET}.>"),
                 "to write it, across the domain",
+            ));
+            publish.push((
+                format!("$JS.{domain}.API.$KV.{decided}.>"),
+                "to write the record of decisions, across the domain",
             ));
         }
     }

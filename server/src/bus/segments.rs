@@ -25,12 +25,14 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
+    arrived::Arrived,
+    decided::{Decided, Decisions, Verdict},
     past::{Chunk, MESSAGES, Past, PastFault},
-    source::{Check, Reading, Sources},
+    source::{Check, Reading, Rejection, Sources},
 };
 use crate::{
     encoded::Encoded,
-    history::{Archive, Kept, Segment, Span},
+    history::{Archive, Kept, Segment, Span, Withdrawn},
     metrics::Metrics,
     router::Keeping,
 };
@@ -50,6 +52,7 @@ pub(super) struct Segments(Arc<Inner>);
 
 struct Inner {
     past: Past,
+    decisions: Option<Decisions>,
     sources: Arc<Sources>,
     check: Arc<Check>,
     keeping: Keeping,
@@ -57,6 +60,16 @@ struct Inner {
     admitted: Arc<Semaphore>,
     readers: Semaphore,
     recent: Mutex<VecDeque<Recent>>,
+    removed: Mutex<Removed>,
+}
+
+/// What the stream removed behind its first sequence.
+#[derive(Clone, Default)]
+struct Removed {
+    /// In order, as far as known.
+    known: Arc<[u64]>,
+    /// Of all segments read since that was heard.
+    withdrawn: Withdrawn,
 }
 
 /// A segment that is there or on its way.
@@ -78,6 +91,7 @@ impl Segments {
     /// `replays`: how many sessions replay from here at a time.
     pub(super) fn new(
         past: Past,
+        decisions: Option<Decisions>,
         sources: Arc<Sources>,
         check: Arc<Check>,
         keeping: Keeping,
@@ -86,6 +100,7 @@ impl Segments {
     ) -> Self {
         Self(Arc::new(Inner {
             past,
+            decisions,
             sources,
             check,
             keeping,
@@ -93,7 +108,20 @@ impl Segments {
             admitted: Arc::new(Semaphore::new(replays)),
             readers: Semaphore::new(READERS),
             recent: Mutex::default(),
+            removed: Mutex::default(),
         }))
+    }
+
+    /// Gives up what was read: the stream has removed these sequences since, in order, or more than it says. A
+    /// replica that answers later may not know of it yet, so they are left out of what it says.
+    pub(super) fn forget(&self, removed: Option<&Arc<[u64]>>) {
+        let fresh = Removed {
+            known: removed.cloned().unwrap_or_default(),
+            withdrawn: Withdrawn::default(),
+        };
+        let stale = std::mem::replace(&mut *self.0.removed(), fresh);
+        stale.withdrawn.withdraw();
+        self.0.recent().clear();
     }
 
     /// The segment that begins at `start`, begun to be read if nobody has.
@@ -113,7 +141,10 @@ impl Segments {
         // A task of its own: whoever waits for it may go away.
         tokio::spawn(async move {
             let segment = inner.read(&stream, start, to).await.map(Arc::new);
-            if segment.is_none() {
+            if segment
+                .as_ref()
+                .is_none_or(|segment| segment.withdrawn.is_withdrawn())
+            {
                 inner
                     .recent()
                     .retain(|known| known.after != start || known.epoch != stream);
@@ -204,6 +235,7 @@ impl Inner {
     async fn read(&self, epoch: &str, after: u64, to: u64) -> Option<Segment> {
         let _reader = self.readers.acquire().await.ok()?;
         let begun = Instant::now();
+        let removed = self.removed().clone();
         let end = to.min(after + MESSAGES as u64);
         match self.past.read(epoch, after, end).await {
             Ok(mut chunk) => {
@@ -213,8 +245,15 @@ impl Inner {
                     // One gap up to what is left, not one in each segment.
                     *lost = chunk.first.saturating_sub(1).clamp(*lost, to.max(*lost));
                 }
+                if let Err(fault) = self.judge(epoch, after, &mut chunk).await {
+                    warn!(
+                        after,
+                        fault, "the record of decisions can't be read or written now: trying again"
+                    );
+                    return None;
+                }
                 self.metrics.history.segments.inc();
-                let segment = self.segment(after, chunk);
+                let segment = self.segment(after, chunk, removed);
                 debug!(
                     after,
                     to = segment.span.to(),
@@ -237,13 +276,89 @@ impl Inner {
         }
     }
 
-    /// What sessions may ask for of what was read. An event that is rejected was counted when it was live.
-    fn segment(&self, after: u64, chunk: Chunk) -> Segment {
+    /// Finds what was decided of these events, and decides what nobody has.
+    async fn judge(&self, epoch: &str, after: u64, chunk: &mut Chunk) -> Result<(), String> {
+        let Some(decisions) = &self.decisions else {
+            return Ok(());
+        };
+        let answer = self.decided(decisions, epoch, after, chunk).await;
+        let Ok(decided) = answer else {
+            decisions.mend().await;
+            return answer.map(|_| ());
+        };
+        for message in &mut chunk.messages {
+            message.verdict = message.seq().map_or(Verdict::Open, |seq| decided.of(seq));
+        }
+        Ok(())
+    }
+
+    async fn decided(
+        &self,
+        decisions: &Decisions,
+        epoch: &str,
+        after: u64,
+        chunk: &Chunk,
+    ) -> Result<Decided, String> {
+        let decided = decisions.look(epoch, after, chunk.up_to).await?;
+        let mut ours = Decided::default();
+        let mut rejected: Vec<(u64, &Arrived, Rejection)> = Vec::new();
+        for message in &chunk.messages {
+            let Some(seq) = message.seq().filter(|seq| decided.of(*seq) == Verdict::Open) else {
+                continue;
+            };
+            let reading = message.read(&self.sources, &*self.check);
+            ours.note(
+                seq,
+                match &reading {
+                    Ok(Reading::Event(_)) => Verdict::Accepted,
+                    _ => Verdict::Rejected,
+                },
+            );
+            if let Err(rejection) = reading {
+                rejected.push((seq, message, rejection));
+            }
+        }
+        if ours == Decided::default() {
+            return Ok(decided);
+        }
+        decisions.decide(epoch, &ours).await?;
+        for (_, _, rejection) in &rejected {
+            self.metrics.events.rejected.of(rejection.rule.label()).inc();
+        }
+        if let Some((seq, message, rejection)) = rejected.first() {
+            warn!(
+                after, to = chunk.up_to, rejected = rejected.len(), seq, subject = message.subject,
+                rule = %rejection.rule, pointer = rejection.pointer,
+                "rejected stored events that no node had read: {}", rejection.message
+            );
+        }
+        decisions.look(epoch, after, chunk.up_to).await
+    }
+
+    /// What sessions may ask for of what was read.
+    fn segment(&self, after: u64, chunk: Chunk, removed: Removed) -> Segment {
         let mut span = Span::new(after);
         let now = Instant::now();
+        let mut unreadable = 0_usize;
         for message in &chunk.messages {
-            let Ok(Reading::Event(content)) = message.read(&self.sources, &*self.check) else {
+            if let Some(seq) = message.seq()
+                && removed.known.binary_search(&seq).is_ok()
+            {
                 continue;
+            }
+            let reading = match message.verdict {
+                Verdict::Open => message.read(&self.sources, &*self.check),
+                Verdict::Accepted => message.read_accepted(&self.sources),
+                Verdict::Rejected => continue,
+            };
+            let content = match reading {
+                Ok(Reading::Event(content)) => content,
+                Ok(Reading::NoAudience) => continue,
+                Err(rejection) => {
+                    unreadable += 1;
+                    self.metrics.events.rejected.of(rejection.rule.label()).inc();
+                    continue;
+                }
             };
             let event = message.event(content, now);
             if self.keeping.ephemeral.contains(event.event_type.as_str()) {
@@ -254,11 +369,24 @@ impl Inner {
                 span.push(kept);
             }
         }
+        if unreadable > 0 {
+            warn!(
+                after,
+                to = chunk.up_to,
+                events = unreadable,
+                "left stored events out of what is replayed: today's sources, or without a record of decisions today's schemas, do not take them"
+            );
+        }
         span.advance(chunk.up_to);
         Segment {
             span,
             lost: chunk.lost,
+            withdrawn: removed.withdrawn,
         }
+    }
+
+    fn removed(&self) -> MutexGuard<'_, Removed> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recent(&self) -> MutexGuard<'_, VecDeque<Recent>> {

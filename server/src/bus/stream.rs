@@ -64,6 +64,8 @@ pub(super) struct Head {
     pub(super) first: u64,
     /// The last sequence that it gave.
     pub(super) last: u64,
+    /// How many sequences between them it no longer has.
+    pub(super) holes: u64,
 }
 
 /// Why a stream could not be opened.
@@ -83,6 +85,26 @@ impl From<BusError> for Fault {
 
 /// Asks the stream's leader where the stream stands.
 pub(super) async fn head(jetstream: &jetstream::Context, name: &str) -> Result<Head, HeadFault> {
+    info(jetstream, name, &json!({})).await.map(|(head, _)| head)
+}
+
+/// The same, with the sequences behind the first that the stream no longer has, in order.
+pub(super) async fn deleted(
+    jetstream: &jetstream::Context,
+    name: &str,
+) -> Result<(Head, Vec<u64>), HeadFault> {
+    let answer = info(jetstream, name, &json!({ "deleted_details": true })).await;
+    answer.map(|(head, mut deleted)| {
+        deleted.sort_unstable();
+        (head, deleted)
+    })
+}
+
+async fn info(
+    jetstream: &jetstream::Context,
+    name: &str,
+    question: &Value,
+) -> Result<(Head, Vec<u64>), HeadFault> {
     #[derive(Deserialize)]
     struct Info {
         created: String,
@@ -92,17 +114,29 @@ pub(super) async fn head(jetstream: &jetstream::Context, name: &str) -> Result<H
     struct State {
         first_seq: u64,
         last_seq: u64,
+        messages: u64,
+        deleted: Option<Vec<u64>>,
     }
     let answer: Result<Response<Info>, RequestError> =
-        jetstream.request(format!("STREAM.INFO.{name}"), &json!({})).await;
+        jetstream.request(format!("STREAM.INFO.{name}"), question).await;
     match answer {
         Ok(Response::Ok(info)) => match info.created.parse::<jiff::Timestamp>() {
-            Ok(created) => Ok(Head {
-                epoch: format!("{name}@{}", created.as_nanosecond()),
-                created: Timestamp::new(created),
-                first: info.state.first_seq,
-                last: info.state.last_seq,
-            }),
+            Ok(created) => {
+                let State {
+                    first_seq: first,
+                    last_seq: last,
+                    messages,
+                    deleted,
+                } = info.state;
+                let head = Head {
+                    epoch: format!("{name}@{}", created.as_nanosecond()),
+                    created: Timestamp::new(created),
+                    first,
+                    last,
+                    holes: (last + 1).saturating_sub(first).saturating_sub(messages),
+                };
+                Ok((head, deleted.unwrap_or_default()))
+            }
             Err(fault) => Err(HeadFault::Refused(format!("`created`: {fault}"))),
         },
         Ok(Response::Err { error }) => Err(HeadFault::Refused(error.to_string())),

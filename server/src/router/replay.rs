@@ -1,6 +1,6 @@
 //! A session that reads the past, at the pace of its own socket, until it has caught up.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use rivulet_protocol::{
     message::{Gap, GapReason, ServerMessage},
@@ -116,7 +116,10 @@ impl Replay {
     /// Appends what comes next, if it is there. To be called when the outbox is empty, so that it never
     /// overflows. `last` makes the frame that ends the replay, if its client asked for one.
     pub fn step(&mut self, last: impl FnOnce(&Position, Replayed) -> Option<Encoded>) -> Step {
+        // What the stream has removed since it was read is looked for again.
         if let Some(segment) = self.segment.take()
+            && !segment.withdrawn.is_withdrawn()
+            && self.cursor + 1 >= self.router.oldest.load(Ordering::Relaxed)
             && self.pass_segment(&segment)
         {
             self.segment = Some(segment);

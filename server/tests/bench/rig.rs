@@ -20,6 +20,7 @@ use rivulet_router::{
     bus::Sink,
     config::{Config, Inputs, Purpose},
     event::{Audience, Event},
+    history::Forget,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -198,6 +199,10 @@ impl Sink for Faulty {
 
     fn keeps_from(&self, seq: u64) {
         self.sink.keeps_from(seq);
+    }
+
+    fn forget(&self, forget: Forget<'_>) {
+        self.sink.forget(forget);
     }
 
     fn gap(&self, gap: Gap) {

@@ -3,6 +3,7 @@
 mod by_user;
 mod commands;
 mod credentials;
+mod decided;
 mod feed;
 mod local;
 mod managed;

@@ -138,6 +138,33 @@ async fn what_is_not_permitted_is_named() {
     }
 }
 
+/// Routers that were permitted what an earlier version needs go on.
+#[tokio::test]
+async fn without_the_record_of_decisions_events_come_all_the_same() {
+    for lacking in [
+        "$JS.API.STREAM.INFO.KV_rivulet-decided",
+        "$JS.API.STREAM.CREATE.KV_rivulet-decided",
+        "$JS.API.DIRECT.GET.KV_rivulet-decided.>",
+        "$KV.rivulet-decided.>",
+    ] {
+        let fewer: Vec<String> = least()
+            .lines()
+            .filter(|line| !line.contains(&format!("\"{lacking}\"")))
+            .map(str::to_owned)
+            .collect();
+        assert!(fewer.len() < least().lines().count());
+        let nats = server(&fewer.join("\n"));
+        let backend = backend(&nats).await;
+        let mut rig = Rig::open(&as_router(&nats)).await;
+        rig.next().await;
+        publish(&backend, "blob.created", r#"{"user_id":"u1"}"#).await;
+        assert_eq!(rig.next().await, r#"1 blob.created u1 {"user_id":"u1"}"#);
+        let epoch = rig.bus.feed().borrow().stream.clone().unwrap().epoch;
+        let segment = rig.bus.archive().segment(epoch.into(), 0, 1).await.unwrap();
+        assert_eq!(segment.span.len(), 1, "{lacking}");
+    }
+}
+
 #[tokio::test]
 async fn wrong_credentials_are_said_at_once() {
     let nats = server("");

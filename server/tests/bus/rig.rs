@@ -17,6 +17,7 @@ use rivulet_router::{
     },
     config::*,
     event::{Audience, Event},
+    history::Forget,
     metrics::Metrics,
     presence::Presence,
     router::Keeping,
@@ -27,13 +28,24 @@ use tokio::{sync::mpsc, time::timeout};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a sink was told, in a line each.
-pub(crate) struct Sunk(mpsc::UnboundedSender<String>, Mutex<u64>);
+pub(crate) struct Sunk {
+    told: mpsc::UnboundedSender<String>,
+    last: Mutex<u64>,
+    forgotten: Arc<Mutex<Vec<Forgotten>>>,
+}
+
+/// What a sink was told to forget: these, or all up to there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Forgotten {
+    These(Vec<u64>),
+    UpTo(u64),
+}
 
 impl Sink for Sunk {
     fn open(&self, epoch: &str, head: u64, _: bool) {
-        *self.1.lock().unwrap() = head;
+        *self.last.lock().unwrap() = head;
         let name = epoch.split_once('@').unwrap().0;
-        let _ = self.0.send(format!("open {name} {head}"));
+        let _ = self.told.send(format!("open {name} {head}"));
     }
 
     fn dispatch(&self, event: &Event) -> usize {
@@ -51,22 +63,29 @@ impl Sink for Sunk {
         let seq = event.seq.map_or("-".to_owned(), |seq| seq.to_string());
         let data = std::str::from_utf8(&event.data).unwrap();
         let _ = self
-            .0
+            .told
             .send(format!("{seq} {} {audience} {data}", event.event_type));
         1
     }
 
     fn advance(&self, seq: u64) {
         self.rise(seq);
-        let _ = self.0.send(format!("{seq} passed"));
+        let _ = self.told.send(format!("{seq} passed"));
     }
 
     fn keeps_from(&self, _: u64) {}
 
+    fn forget(&self, forget: Forget<'_>) {
+        self.forgotten.lock().unwrap().push(match forget {
+            Forget::These(removed) => Forgotten::These(removed.to_vec()),
+            Forget::UpTo(seq) => Forgotten::UpTo(seq),
+        });
+    }
+
     fn gap(&self, gap: Gap) {
-        *self.1.lock().unwrap() = gap.to_seq.get();
+        *self.last.lock().unwrap() = gap.to_seq.get();
         let reason = serde_json::to_string(&gap.reason).unwrap();
-        let _ = self.0.send(format!(
+        let _ = self.told.send(format!(
             "gap {} {} {reason}",
             gap.from_seq.get(),
             gap.to_seq.get()
@@ -76,7 +95,7 @@ impl Sink for Sunk {
 
 impl Sunk {
     fn rise(&self, seq: u64) {
-        let mut last = self.1.lock().unwrap();
+        let mut last = self.last.lock().unwrap();
         assert!(seq > *last, "{seq} after {last}: a cursor is one number");
         *last = seq;
     }
@@ -87,6 +106,7 @@ pub(crate) struct Rig {
     pub(crate) bus: Bus,
     pub(crate) presence: Arc<Presence>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) forgotten: Arc<Mutex<Vec<Forgotten>>>,
     told: mpsc::UnboundedReceiver<String>,
 }
 
@@ -94,6 +114,13 @@ impl Rig {
     /// With an open feed.
     pub(crate) async fn open(config: &Config) -> Self {
         Self::try_open(config).await.unwrap()
+    }
+
+    /// With an open feed, and a schema that no text with one of these words is of.
+    pub(crate) async fn judging(config: &Config, refused: &'static [&'static str]) -> Self {
+        let (rig, opening) = Self::begin_judging(config, refused).await.unwrap();
+        timeout(PATIENCE, opening).await.expect("the feed opens").unwrap();
+        rig
     }
 
     pub(crate) async fn try_open(config: &Config) -> Result<Self, BusError> {
@@ -104,19 +131,32 @@ impl Rig {
 
     /// Without waiting for NATS.
     pub(crate) async fn begin(config: &Config) -> Result<(Self, rivulet_router::bus::Opening), BusError> {
+        Self::begin_judging(config, &["bad"]).await
+    }
+
+    async fn begin_judging(
+        config: &Config,
+        refused: &'static [&'static str],
+    ) -> Result<(Self, rivulet_router::bus::Opening), BusError> {
         let (sender, told) = mpsc::unbounded_channel();
         let metrics = Arc::new(Metrics::new(["blob.created"]));
-        let sink = Arc::new(Sunk(sender, Mutex::new(0)));
+        let forgotten = Arc::default();
+        let sink = Arc::new(Sunk {
+            told: sender,
+            last: Mutex::new(0),
+            forgotten: Arc::clone(&forgotten),
+        });
         let presence = Arc::new(Presence::new(matches!(config.stream.feed, Feed::ByUser(_))));
         let keeping = Keeping {
             presence: Arc::clone(&presence),
             ..Keeping::default()
         };
-        let (bus, opening) = Bus::start(config, check(), sink, keeping, Arc::clone(&metrics)).await?;
+        let (bus, opening) = Bus::start(config, check(refused), sink, keeping, Arc::clone(&metrics)).await?;
         let rig = Self {
             bus,
             presence,
             metrics,
+            forgotten,
             told,
         };
         Ok((rig, opening))
@@ -146,10 +186,10 @@ impl Rig {
     }
 }
 
-/// `{"bad":…}` is of no schema.
-fn check() -> Arc<Check> {
-    Arc::new(|_, data| match std::str::from_utf8(data) {
-        Ok(text) if text.contains("\"bad\"") => Err(Rejection::new(
+/// A text with one of these words, `{"bad":…}`, is of no schema.
+fn check(refused: &'static [&'static str]) -> Arc<Check> {
+    Arc::new(move |_, data| match std::str::from_utf8(data) {
+        Ok(text) if refused.iter().any(|word| text.contains(&format!("\"{word}\""))) => Err(Rejection::new(
             Rule::Schema("required".into()),
             "/blob_id",
             "`blob_id` is missing",

@@ -12,6 +12,7 @@ use rivulet_protocol::{message::Gap, subject::UserId};
 use rivulet_router::{
     bus::Sink,
     event::{Audience, Event},
+    history::Forget,
 };
 
 /// The variable of the environment that names the fault of the faulty router.
@@ -208,6 +209,10 @@ impl Sink for Faulty {
 
     fn keeps_from(&self, seq: u64) {
         self.sink.keeps_from(seq);
+    }
+
+    fn forget(&self, forget: Forget<'_>) {
+        self.sink.forget(forget);
     }
 
     fn gap(&self, gap: Gap) {

@@ -17,7 +17,7 @@ use rivulet_tests::{
     token::token_for,
     until,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 async fn parts(setup: impl FnOnce(Setup) -> Setup) -> (Nats, Router, Publish) {
@@ -154,30 +154,94 @@ async fn what_cannot_be_resumed_is_told_as_a_gap() {
         let jetstream = async_nats::jetstream::new(nats.client().await);
         let kept = jetstream.get_stream("RIVULET").await.unwrap();
         kept.purge().sequence(6).await.unwrap();
-        if memory == "0" {
-            let mut client = from(router.v1("ada").query("events", "*"), &stream, 2)
-                .open()
-                .await;
-            client.expect("connected").await;
-            let gap = client.expect("gap").await;
-            assert_eq!(
-                gap["data"],
-                json!({ "stream": stream, "from_seq": 2, "to_seq": 5, "reason": "evicted" })
-            );
-            assert_eq!(blobs(&mut client, 4).await, numbers(6..=9));
-            let resumed = client.expect("resumed").await;
-            assert_eq!(
-                resumed["data"],
-                json!({ "from_seq": 2, "to_seq": 9, "complete": false })
-            );
-        } else {
-            let mut client = from(router.v1("ada").query("events", "*"), &stream, 2)
-                .open()
-                .await;
-            client.expect("connected").await;
-            assert_eq!(blobs(&mut client, 7).await, numbers(3..=9), "memory still has it");
+        let expected = [
+            json!({ "stream": stream, "from_seq": 2, "to_seq": 5, "reason": "evicted" }),
+            json!(6),
+            json!(7),
+            json!(8),
+            json!(9),
+            json!({ "from_seq": 2, "to_seq": 9, "complete": false }),
+        ];
+        until("the router to know of it", async || {
+            replayed(&router, &stream, 2).await == expected
+        })
+        .await;
+    }
+}
+
+/// What ada gets who resumes: the sequences of events, and what gaps and `resumed` say.
+async fn replayed(router: &Router, stream: &str, seq: u64) -> Vec<Value> {
+    let connect = from(router.v1("ada").query("events", "*"), stream, seq);
+    let mut client = connect.open().await;
+    client.expect("connected").await;
+    let mut told = Vec::new();
+    loop {
+        let frame = client.next().await;
+        match frame["type"].as_str().unwrap() {
+            "gap" => told.push(frame["data"].clone()),
+            "resumed" => {
+                told.push(frame["data"].clone());
+                return told;
+            }
+            _ => told.push(frame["seq"].clone()),
         }
     }
+}
+
+/// Whatever removes events from the stream, a running node soon answers as one that has just begun.
+#[tokio::test]
+async fn what_the_stream_removed_is_not_replayed_by_a_node_that_remembers_it() {
+    let (nats, router, publish) = parts(|setup| setup).await;
+    let elsewhere = Setup::on(&nats).set("history.max_bytes", "0").start().await;
+    for number in 1..=600 {
+        publish.blob("ada", &number.to_string()).await;
+    }
+    let stream = dispatched(&router, 600).await;
+    dispatched(&elsewhere, 600).await;
+    assert_eq!(replayed(&router, &stream, 0).await.len(), 601);
+    // What it has read back is kept too.
+    assert_eq!(replayed(&elsewhere, &stream, 0).await.len(), 601);
+    let jetstream = async_nats::jetstream::new(nats.client().await);
+    let mut kept = jetstream.get_stream("RIVULET").await.unwrap();
+    let agree = async |seqs: &[u64]| {
+        let fresh = Router::start(&nats).await;
+        for from in [0, 4, 300] {
+            let expected = replayed(&fresh, &stream, from).await;
+            let events: Vec<u64> = expected.iter().filter_map(Value::as_u64).collect();
+            let left: Vec<u64> = seqs.iter().copied().filter(|seq| *seq > from).collect();
+            assert_eq!(events, left);
+            for node in [&router, &elsewhere] {
+                until("a node that was there to answer the same", async || {
+                    replayed(node, &stream, from).await == expected
+                })
+                .await;
+            }
+        }
+    };
+    let mut left: Vec<u64> = (1..=600).collect();
+
+    // One inside, and the last.
+    for seq in [300, 301, 450, 600] {
+        assert!(kept.delete_message(seq).await.unwrap());
+        left.retain(|left| *left != seq);
+    }
+    agree(&left).await;
+    // The first ones, and another inside in the same moment.
+    kept.purge().sequence(3).await.unwrap();
+    assert!(kept.delete_message(5).await.unwrap());
+    left.retain(|left| *left > 2 && *left != 5);
+    agree(&left).await;
+    // By age, all.
+    let mut config = kept.info().await.unwrap().config.clone();
+    config.max_age = std::time::Duration::from_secs(1);
+    config.duplicate_window = config.max_age;
+    jetstream.update_stream(config).await.unwrap();
+    until("the stream to be empty", async || {
+        let now = jetstream.get_stream("RIVULET").await.unwrap();
+        now.cached_info().state.messages == 0
+    })
+    .await;
+    agree(&[]).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use crate::bus::{arrived::Arrived, by_user::ByUser, continuity::Continuity, past::Past, stream::Stream};
+use super::removed::Removed;
+use crate::bus::{
+    arrived::Arrived, by_user::ByUser, continuity::Continuity, decided::Decisions, past::Past, stream::Stream,
+};
 
 /// Live messages held while what lies before them is read back: 0.2 s of 40,000 a second, several times what one
 /// read takes.
@@ -14,6 +17,7 @@ const HELD_BYTES: usize = 16 << 20;
 pub(super) struct Durable {
     pub(super) stream: Stream,
     pub(super) past: Past,
+    pub(super) decisions: Option<Decisions>,
     pub(super) continuity: Continuity,
     /// Where the feed is by user.
     pub(super) by_user: Option<ByUser>,
@@ -24,6 +28,8 @@ pub(super) struct Durable {
     pub(super) head: u64,
     /// Whether the last head check was answered.
     pub(super) answered: bool,
+    /// What the stream removed behind its first sequence.
+    pub(super) removed: Removed,
 }
 
 /// Live messages that came before their turn.

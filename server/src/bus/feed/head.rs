@@ -80,6 +80,7 @@ impl Feed {
                     self.missed(&missed);
                 }
                 self.taker.keeps_from(head.first);
+                self.look_for_removed(&head, anew, now);
             }
             Err(fault) => {
                 if std::mem::replace(&mut durable.answered, false) {

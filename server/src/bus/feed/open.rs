@@ -14,6 +14,7 @@ use super::{
     Came, Feed, Messages, Taker,
     durable::{Durable, Held},
     head::{CHECK_INTERVAL, first_head},
+    removed::Removed,
 };
 use crate::bus::{
     BusError,
@@ -21,6 +22,7 @@ use crate::bus::{
     by_user::ByUser,
     connect::Link,
     continuity::{Continuity, Holes},
+    decided::{Decisions, Verdict},
     index,
     past::Past,
     source::Sources,
@@ -31,6 +33,7 @@ use crate::bus::{
 pub(in crate::bus) struct Durables {
     pub(in crate::bus) stream: Stream,
     pub(in crate::bus) past: Past,
+    pub(in crate::bus) decisions: Option<Decisions>,
     /// Where it is brought by user.
     pub(in crate::bus) by_user: Option<ByUser>,
 }
@@ -82,6 +85,7 @@ impl Feed {
         let stream = Durables {
             stream,
             past,
+            decisions: None,
             by_user: None,
         };
         Self::durable(link, taker, stream, connects, SelectAll::new()).await
@@ -97,6 +101,7 @@ impl Feed {
         let Durables {
             stream,
             past,
+            decisions,
             mut by_user,
         } = stream;
         match (&stream.live, &by_user) {
@@ -136,12 +141,14 @@ impl Feed {
             continuity: Continuity::begin(&at, holes),
             stream,
             past,
+            decisions,
             by_user,
             held: Held::default(),
             next_read: Instant::now(),
             oldest: at.first,
             head: at.last,
             answered: true,
+            removed: Removed::default(),
         };
         Ok((Self::new(link, taker, Some(durable), connects), messages))
     }
@@ -211,6 +218,7 @@ async fn consume(link: &Link, name: &str, from: u64) -> Result<BoxStream<'static
                 headers: Headers::Read(message.headers),
                 payload: message.payload,
                 place: place.unwrap_or(Place::Foreign),
+                verdict: Verdict::Open,
             }))
         })
         .boxed())

@@ -4,24 +4,43 @@
 //! Live messages that come meanwhile are held, up to a bound, so that a fast stream can be caught up with; beyond
 //! the bound they are dropped, as the stream has them. Only what the stream itself no longer has is told as a gap.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::{Feed, durable::Durable, head::CHECK_SOON};
 use crate::bus::{
     continuity::{Cause, Missed},
+    decided::Verdict,
     past::{Chunk, PastFault},
 };
+
+/// How long the record of decisions may take to answer.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) type Read = BoxFuture<'static, Result<Chunk, PastFault>>;
 
 /// Begins to read back what lies after `after`.
 pub(super) fn read_back(durable: &Durable, after: u64, to: u64) -> Read {
-    let past = durable.past.clone();
+    let (past, decisions) = (durable.past.clone(), durable.decisions.clone());
     let epoch = durable.continuity.epoch().to_owned();
-    Box::pin(async move { past.read(&epoch, after, to).await })
+    Box::pin(async move {
+        let mut chunk = past.read(&epoch, after, to).await?;
+        if let Some(decisions) = decisions {
+            // The feed does not wait long for it: what it then judges itself changes no decision that stands.
+            match timeout(LOOK, decisions.look(&epoch, after, chunk.up_to)).await {
+                Ok(Ok(decided)) => {
+                    for message in &mut chunk.messages {
+                        message.verdict = message.seq().map_or(Verdict::Open, |seq| decided.of(seq));
+                    }
+                }
+                answer => debug!(?answer, "what was decided of it is not known"),
+            }
+        }
+        Ok(chunk)
+    })
 }
 
 impl Feed {

@@ -1,7 +1,7 @@
 //! A replay: where it begins, how it meets what is live.
 
 use super::*;
-use crate::history::{Kept, Segment};
+use crate::history::{Forget, Kept, Segment, Withdrawn};
 
 const SHARDS: NonZero<usize> = NonZero::new(4).unwrap();
 /// Of a shard.
@@ -215,7 +215,11 @@ fn what_memory_no_longer_has_is_read_from_the_stream() {
     span.advance(9);
     // While it was read, the stream lost 6 and 7 too.
     let lost = vec![(1, 3), (5, 7)];
-    session.replay.read(Arc::new(Segment { span, lost }));
+    session.replay.read(Arc::new(Segment {
+        span,
+        lost,
+        withdrawn: Withdrawn::default(),
+    }));
     let mut steps = 0;
     let seat = loop {
         steps += 1;
@@ -229,6 +233,7 @@ fn what_memory_no_longer_has_is_read_from_the_stream() {
                 let segment = Segment {
                     span,
                     lost: Vec::new(),
+                    withdrawn: Withdrawn::default(),
                 };
                 session.replay.read(Arc::new(segment));
             }
@@ -243,6 +248,46 @@ fn what_memory_no_longer_has_is_read_from_the_stream() {
     expected.extend((11..=20).map(|seq| format!("{seq} blob.created")));
     expected.push("resumed 1 20 false".to_owned());
     assert_eq!(session.received(), expected);
+}
+
+#[test]
+fn what_the_stream_removed_leaves_memory_and_what_was_read_of_it() {
+    let router = remembering();
+    for seq in 1..=9 {
+        router.dispatch(&event("blob.created", &["ada"], seq));
+    }
+    router.keeps_from(4);
+    router.forget(Forget::These(&[1, 6, 12]));
+    let mut session = replay(&router, ("S@1", 1, 0), ROOM);
+    assert!(!session.accepted, "2 and 3 are gone");
+    live(session.step());
+    let mut expected = vec!["@9".to_owned(), "null gap".to_owned()];
+    expected.extend([4, 5, 7, 8, 9].map(|seq| format!("{seq} blob.created")));
+    expected.push("resumed 1 9 false".to_owned());
+    assert_eq!(session.received(), expected);
+
+    // One that reads from the stream takes nothing more out of what was withdrawn.
+    router.forget(Forget::UpTo(u64::MAX));
+    let mut session = replay(&router, ("S@1", 4, 0), ROOM);
+    let Step::Beyond { .. } = session.step() else {
+        panic!("memory was given up");
+    };
+    let mut span = Span::new(0);
+    for seq in 5..=9 {
+        let event = event("blob.created", &["ada"], seq);
+        span.push(Kept::new(&event, Encoded::event(&event), None).unwrap());
+    }
+    let withdrawn = Withdrawn::default();
+    session.replay.read(Arc::new(Segment {
+        span,
+        lost: Vec::new(),
+        withdrawn: withdrawn.clone(),
+    }));
+    withdrawn.withdraw();
+    let Step::Beyond { after: 4, .. } = session.step() else {
+        panic!("what was read was withdrawn");
+    };
+    assert_eq!(session.received(), ["@9"]);
 }
 
 #[test]
