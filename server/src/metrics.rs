@@ -88,8 +88,6 @@ pub struct Tokens {
 pub struct Events {
     types: HashMap<Box<str>, EventType>,
     other: EventType,
-    /// Events that name no audience.
-    pub without_audience: Counter,
     /// Events that were rejected, by rule.
     pub rejected: Labelled,
     /// Events that are not of their schema and passed all the same.
@@ -368,10 +366,6 @@ impl Metrics {
                 .map(|name| (name.into(), of_type(name)))
                 .collect(),
             other: of_type(OTHER),
-            without_audience: build.counter(
-                "events_without_audience",
-                "Events that name no audience: not delivered",
-            ),
             rejected: build.labelled("events_rejected", "rule", "Events rejected at the edge, by rule"),
             warned: build.counter(
                 "events_warned",

@@ -9,7 +9,7 @@ use async_nats::{
 use bytes::Bytes;
 use rivulet_protocol::scalar::Timestamp;
 
-use super::source::{Check, Content, Reading, Rejection, Rule, Sources};
+use super::source::{Check, Content, Rejection, Rule, Sources};
 use crate::event::Event;
 
 /// What the server writes: which stream, the subject, the sequence, the time.
@@ -102,7 +102,7 @@ impl Arrived {
     ///
     /// # Errors
     /// Why it is not delivered to anybody.
-    pub(super) fn read(&self, sources: &Sources, check: &Check) -> Result<Reading, Rejection> {
+    pub(super) fn read(&self, sources: &Sources, check: &Check) -> Result<Content, Rejection> {
         let rejected = |rule, text| Err(Rejection::new(rule, "", text));
         match (&self.headers, self.place) {
             (_, Place::Foreign) => rejected(

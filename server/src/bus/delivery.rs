@@ -11,7 +11,7 @@ use super::{
     arrived::Arrived,
     feed::Taker,
     rejected::Outlet,
-    source::{Check, Reading, Sources},
+    source::{Check, Sources},
 };
 use crate::metrics::Metrics;
 
@@ -34,7 +34,7 @@ impl Taker for Delivery {
     fn take(&mut self, arrived: &Arrived, epoch: Option<&str>, received_at: Instant) {
         let seq = arrived.seq();
         match arrived.read(&self.sources, &*self.check) {
-            Ok(Reading::Event(content)) => {
+            Ok(content) => {
                 if let Some(warning) = &content.warning {
                     self.metrics.events.warned.inc();
                     debug!(subject = arrived.subject, rule = %warning.rule, "passed an event: {}", warning.message);
@@ -48,12 +48,6 @@ impl Taker for Delivery {
                     .events
                     .routing
                     .observe(received_at.elapsed().as_secs_f64());
-            }
-            Ok(Reading::NoAudience) => {
-                self.metrics.events.without_audience.inc();
-                if let Some(seq) = seq {
-                    self.sink.advance(seq);
-                }
             }
             Err(rejection) => {
                 self.metrics.events.rejected.of(rejection.rule.label()).inc();

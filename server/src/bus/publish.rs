@@ -14,7 +14,7 @@ use super::{
     connect::{Endpoint, Link, Purpose},
     local_server::read_credentials,
     rejected::{PREFIX, Rejected},
-    source::{Check, Reading, Rejection, Rule, Sources},
+    source::{Check, Content, Rejection, Rule, Sources},
 };
 use crate::config;
 
@@ -172,7 +172,7 @@ pub fn rehearse(
     headers: &[(&str, &str)],
     payload: &Bytes,
     check: &Check,
-) -> Result<Reading, Rejection> {
+) -> Result<Content, Rejection> {
     let headers = header_map(headers).map_err(|fault| Rejection::new(Rule::Audience, "", fault))?;
     sources.read(subject, Some(&headers), payload, check)
 }

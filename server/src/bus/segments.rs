@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 
 use super::{
     past::{Chunk, MESSAGES, Past, PastFault},
-    source::{Check, Reading, Sources},
+    source::{Check, Sources},
 };
 use crate::{
     encoded::Encoded,
@@ -242,7 +242,7 @@ impl Inner {
         let mut span = Span::new(after);
         let now = Instant::now();
         for message in &chunk.messages {
-            let Ok(Reading::Event(content)) = message.read(&self.sources, &*self.check) else {
+            let Ok(content) = message.read(&self.sources, &*self.check) else {
                 continue;
             };
             let event = message.event(content, now);
