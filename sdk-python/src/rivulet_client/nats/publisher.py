@@ -14,10 +14,10 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.errors import APIError
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 from rivulet_client._generated import ErrorCode
 from rivulet_client._generated import family as built_in
+from rivulet_client._wire import write_json
 from rivulet_client.errors import RivuletError
 from rivulet_client.family import Family
 from rivulet_client.subject import escape_user_id
@@ -186,10 +186,7 @@ class Publisher:
         headers.append(("Nats-Msg-Id", _one_word("message_id", message_id)))
         if event.traceparent is not None:
             headers.append(("traceparent", _one_word("traceparent", event.traceparent)))
-        if isinstance(data, BaseModel):
-            payload = data.model_dump_json(by_alias=True).encode()
-        else:
-            payload = to_json(data, inf_nan_mode="constants")
+        payload = write_json(data)
         return _Message(subject, payload, _Headers(headers), message_id)
 
     def _typed(self, event: Outgoing) -> tuple[str, BaseModel | Mapping[str, Any]]:
