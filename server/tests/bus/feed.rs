@@ -135,7 +135,7 @@ async fn what_breaks_a_rule_is_shown_and_nothing_else_is_lost() {
     let id = copy.headers.unwrap().get("Nats-Msg-Id").unwrap().to_string();
     assert_eq!(id, format!("{epoch}-1"));
 
-    let first = rejections.next().await.unwrap();
+    let first = rejections.next().await.unwrap().unwrap();
     assert_eq!(
         (
             first.subject.as_str(),
@@ -146,10 +146,10 @@ async fn what_breaks_a_rule_is_shown_and_nothing_else_is_lost() {
         ("blob.created", Some(1), "schema.required", "/blob_id")
     );
     assert_eq!(first.payload, r#"{"user_id":"u1","bad":1}"#);
-    let second = rejections.next().await.unwrap();
+    let second = rejections.next().await.unwrap().unwrap();
     assert_eq!((second.rule.as_str(), second.size), ("too_large", large.len()));
     assert!(second.payload.is_empty());
-    let third = rejections.next().await.unwrap();
+    let third = rejections.next().await.unwrap().unwrap();
     assert_eq!((third.seq, third.size), (Some(3), medium.len()));
     assert!(third.payload.is_empty(), "over 64 KiB only what is wrong is said");
 }
@@ -175,13 +175,45 @@ async fn an_event_without_an_audience_is_rejected_with_what_was_looked_for() {
     assert_eq!(rig.next().await, r#"3 blob.created 7 {"user_id":7}"#);
     assert_eq!(rig.next().await, r#"4 book.created 7,u2 {"to":["u2",7]}"#);
     for near in ["the header `Rivulet-Usr`", "the field `userId`"] {
-        let rejected = timeout(PATIENCE, rejections.next()).await.unwrap().unwrap();
+        let rejected = timeout(PATIENCE, rejections.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
         assert_eq!(rejected.rule, "no_audience");
         let expected = format!(
             "it names no audience; looked for: the header `Rivulet-User` or `Rivulet-Audience`, or the top-level \
              field `user_id`; there is {near}"
         );
         assert_eq!(rejected.message, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_several_nodes_reject_is_read_once() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let config = config(&[nats.url()], nats.directory.path());
+    let mut nodes = [Rig::open(&config).await, Rig::open(&config).await];
+    let mut copies = client.subscribe("rivulet.rejected.>").await.unwrap();
+    client.flush().await.unwrap();
+    let mut rejections = Rejections::connect(&config.nats, &config.data_dir).await.unwrap();
+    for node in &mut nodes {
+        node.next().await;
+    }
+    for seq in 1..=2 {
+        publish(&client, "blob.created", r#"{"user_id":"u1","bad":1}"#).await;
+        for node in &mut nodes {
+            assert_eq!(node.next().await, format!("{seq} passed"));
+        }
+        // Both nodes' copies are there before the next event is.
+        for _ in &nodes {
+            timeout(PATIENCE, copies.next()).await.unwrap().unwrap();
+        }
+    }
+    for seq in 1..=2 {
+        let rejected = timeout(PATIENCE, rejections.next()).await.unwrap();
+        assert_eq!(rejected.unwrap().unwrap().seq, Some(seq));
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn watch(
     logging::start_for_a_tool();
     let mut rejections = within_seconds(Rejections::connect(&config.nats, &config.data_dir)).await?;
     eprintln!("· watching rejected events");
-    while let Some(rejected) = rejections.next().await {
+    while let Some(rejected) = rejections.next().await.map_err(Failure::other)? {
         if patterns.iter().any(|pattern| pattern.matches(&rejected.subject))
             && printer.line(&line(&rejected, &printer))?
         {
