@@ -16,6 +16,7 @@ use jsonschema::{
 };
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::edge::literals;
 use crate::{catalog::Catalog, scalar::Timestamp};
 
 /// The most characters in [`Violation::pointer`] and in [`Violation::message`].

@@ -70,7 +70,8 @@ class Halves(unittest.TestCase):
     """Half a surrogate pair, as JavaScript and Python print a text that was cut within an emoji."""
 
     def test_what_is_read_of_them_has_a_form_in_utf8(self) -> None:
-        text = r'{"type":"book.created","data":{"book_id":"\ud83d","title":"\\ud83d\ud83d\ude00\ude00","\ude00":[1]}}'
+        data = r'{"book_id":"\ud83d","title":"\\ud83d\ud83d\ude00\ude00","\ude00":[1]}'
+        text = f'{{"type":"book.created","data":{data}}}'
         (event,) = decode(text)
         assert isinstance(event, BookCreatedEvent)
         self.assertEqual((event.data.book_id, event.data.title), ("\ufffd", "\\ud83d😀\ufffd"))

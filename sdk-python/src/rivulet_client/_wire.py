@@ -7,29 +7,30 @@ import json
 import re
 from collections.abc import Set
 from datetime import UTC, datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     SerializationInfo,
     SerializerFunctionWrapHandler,
     model_serializer,
 )
-from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
+from pydantic_core import CoreSchema, PydanticSerializationError, from_json, to_json, to_jsonable_python
+
+from rivulet_client._limits import Limits
 
 _TIME = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:[0-5]\d)?", re.ASCII | re.IGNORECASE
 )
 
 
-# Half a surrogate pair, as JavaScript and Python print a text that was cut within an emoji: whole pairs and other
-# escapes are passed over.
-_HALF = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
+# Half a surrogate pair, as JavaScript and Python print a text that was cut within an emoji: whole pairs and
+# other escapes are passed over.
+_HALF = re.compile(rb"\\(?:ud[89ab]..\\ud[c-f]..|(ud[89a-f]..)|.)", re.DOTALL | re.IGNORECASE)
 
 
 def read_json(text: bytes) -> Any:
@@ -101,6 +102,14 @@ class Model(BaseModel):
     model_config = ConfigDict(
         strict=True, frozen=True, extra="allow", populate_by_name=True, allow_inf_nan=False
     )
+
+    __limits__: ClassVar[Limits | None] = None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """What Pydantic checks: the fields, and where the schema says more of them all together, that."""
+        schema = handler(source)
+        return schema if cls.__limits__ is None else cls.__limits__.around(schema)
 
     @model_serializer(mode="wrap", when_used="json")
     def _as_json(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeGuard, Typ
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from rivulet_client._generated import SERVER_FRAMES, ClientFrame, Event, ServerFrame, family
+from rivulet_client._limits import RECEIVED
 from rivulet_client._wire import Envelope, UnknownEvent, read_json
 from rivulet_client.errors import InvalidPattern, RivuletError
 from rivulet_client.family import Family
@@ -77,7 +78,7 @@ class Decoder(Generic[E]):
         model = self._models.get(fields["type"], UnknownEvent)
         try:
             # The class's own validator: a union would look for the class once more.
-            event: Event | E = model.__pydantic_validator__.validate_python(fields)
+            event: Event | E = model.__pydantic_validator__.validate_python(fields, context=RECEIVED)
             return event
         except ValidationError as error:
             return _not_a_model(error, 0)
@@ -85,7 +86,7 @@ class Decoder(Generic[E]):
     def frame(self, fields: dict[str, Any]) -> ServerFrame | Rejected:
         """Reads a frame that is no event."""
         try:
-            return _SERVER_FRAME.validate_python(fields)
+            return _SERVER_FRAME.validate_python(fields, context=RECEIVED)
         except ValidationError as error:
             # The first step is the arm of the union.
             return _not_a_model(error, 1)

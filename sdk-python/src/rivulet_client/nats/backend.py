@@ -15,6 +15,7 @@ from nats.errors import MaxPayloadError
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from rivulet_client._limits import RECEIVED
 from rivulet_client._wire import Model, read_json, write_json
 from rivulet_client.errors import InvalidUserId
 from rivulet_client.family import Command
@@ -245,7 +246,7 @@ def _read(model: type[Command[Any]], payload: bytes) -> Command[Any]:
     if not isinstance(data, dict):
         raise Refused("INVALID_MESSAGE", "a command's data is one JSON object", field="data")
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context=RECEIVED)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
