@@ -251,7 +251,6 @@ mod tests {
             seq: Some(seq),
             time: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
             as_error: None,
-            trace_id: None,
             received_at: Instant::now(),
         };
         Kept::new(&event, Encoded::event(&event), None).unwrap()

@@ -37,10 +37,14 @@ impl Taker for Delivery {
             Ok(content) => {
                 if let Some(warning) = &content.warning {
                     self.metrics.events.warned.inc();
-                    debug!(subject = arrived.subject, rule = %warning.rule, "passed an event: {}", warning.message);
+                    debug!(
+                        subject = arrived.subject, rule = %warning.rule, traceparent = arrived.traceparent(),
+                        "passed an event: {}", warning.message
+                    );
                 }
                 let event = arrived.event(content, received_at);
                 let copies = self.sink.dispatch(&event);
+                self.metrics.events.size.observe(event.data.len() as f64);
                 let counted = self.metrics.events.of(event.event_type.as_str());
                 counted.routed.inc();
                 counted.delivered.inc_by(copies as u64);
@@ -51,8 +55,7 @@ impl Taker for Delivery {
             }
             Err(rejection) => {
                 self.metrics.events.rejected.of(rejection.rule.label()).inc();
-                self.outlet
-                    .put(&arrived.subject, &arrived.payload, epoch.zip(seq), &rejection);
+                self.outlet.put(arrived, epoch.zip(seq), &rejection);
                 if let Some(seq) = seq {
                     self.sink.advance(seq);
                 }

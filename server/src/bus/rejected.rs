@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::{
+    arrived::Arrived,
     connect::Link,
     source::{Rejection, Rule},
 };
@@ -54,9 +55,12 @@ pub struct Rejected {
     pub message: String,
     /// Its payload; empty if it is over 64 KiB.
     pub payload: Bytes,
+    /// Its publisher's `traceparent` (W3C Trace Context).
+    pub traceparent: Option<String>,
 }
 
 const MESSAGE_ID: &str = "Nats-Msg-Id";
+const TRACEPARENT: &str = "traceparent";
 const SEQ: &str = "Rivulet-Rejected-Seq";
 const SIZE: &str = "Rivulet-Rejected-Size";
 const RULE: &str = "Rivulet-Rejected-Rule";
@@ -79,6 +83,7 @@ impl Rejected {
             pointer: header(POINTER).to_owned(),
             message: header(MESSAGE).to_owned(),
             payload: message.payload.clone(),
+            traceparent: Some(header(TRACEPARENT).to_owned()).filter(|text| !text.is_empty()),
         };
         (rejected, header(MESSAGE_ID))
     }
@@ -91,6 +96,9 @@ impl Rejected {
         }
         if let Some(seq) = self.seq {
             insert(SEQ, &seq.to_string());
+        }
+        if let Some(traceparent) = &self.traceparent {
+            insert(TRACEPARENT, traceparent);
         }
         insert(SIZE, &self.size.to_string());
         insert(RULE, &self.rule);
@@ -134,17 +142,13 @@ impl Outlet {
 
     /// Logs and publishes, as far as the rates allow. `epoch` and `seq` make the message id, so that the copies
     /// of several nodes count once where a stream keeps them.
-    pub(super) fn put(
-        &mut self,
-        subject: &str,
-        payload: &Bytes,
-        place: Option<(&str, u64)>,
-        rejection: &Rejection,
-    ) {
+    pub(super) fn put(&mut self, arrived: &Arrived, place: Option<(&str, u64)>, rejection: &Rejection) {
+        let Arrived { subject, payload, .. } = arrived;
+        let traceparent = arrived.traceparent();
         let seq = place.map(|(_, seq)| seq);
         if let Some(silenced) = self.lines.allow(subject, &rejection.rule, Instant::now()) {
             warn!(
-                subject, seq, rule = %rejection.rule, pointer = rejection.pointer, silenced,
+                subject, seq, rule = %rejection.rule, pointer = rejection.pointer, silenced, traceparent,
                 "rejected an event: {}", rejection.message
             );
         }
@@ -160,6 +164,7 @@ impl Outlet {
             pointer: rejection.pointer.clone(),
             message: rejection.message.clone(),
             payload: payload_if_whole.unwrap_or_default(),
+            traceparent: traceparent.map(str::to_owned),
         };
         let message_id = place.map(|(epoch, seq)| format!("{epoch}-{seq}"));
         // Full: it was counted, and the log has its rule.

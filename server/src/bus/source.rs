@@ -51,8 +51,6 @@ pub struct Content {
     pub data: Bytes,
     /// Of `processor.failed`: the `data` of the `error` frame that it also is.
     pub as_error: Option<Bytes>,
-    /// The publisher's trace, from `traceparent` (W3C Trace Context): 32 hex digits.
-    pub trace_id: Option<String>,
     /// What is wrong with the data, where the source lets it pass all the same.
     pub warning: Option<Rejection>,
 }
@@ -288,7 +286,6 @@ impl Sources {
             as_error: (event_type.as_str() == "processor.failed")
                 .then(|| as_error(&data))
                 .flatten(),
-            trace_id: headers.trace_id(),
             event_type,
             audience,
             data,
@@ -316,7 +313,6 @@ struct Headers<'a> {
     audiences: Vec<&'a str>,
     room: bool,
     types: Vec<&'a str>,
-    traceparent: Option<&'a str>,
 }
 
 impl<'a> Headers<'a> {
@@ -339,8 +335,6 @@ impl<'a> Headers<'a> {
                 found.audiences.extend(values.clone());
             } else if is(ROOM_HEADER) {
                 found.room = true;
-            } else if is("traceparent") {
-                found.traceparent = values.clone().next_back();
             }
             // Not an `else`: a deployment may name any header.
             if type_header.is_some_and(is) {
@@ -396,13 +390,6 @@ impl<'a> Headers<'a> {
         users.sort_unstable();
         users.dedup();
         Ok((!users.is_empty()).then_some(Audience::Users(users)))
-    }
-
-    fn trace_id(&self) -> Option<String> {
-        let mut parts = self.traceparent?.split('-');
-        let (_version, trace_id) = (parts.next()?, parts.next()?);
-        let well_formed = trace_id.len() == 32 && trace_id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        well_formed.then(|| trace_id.to_owned())
     }
 }
 

@@ -40,6 +40,7 @@ async fn events_come_in_the_streams_order_with_their_bytes() {
     assert_eq!(rig.next().await, "2 passed");
     assert_eq!(rig.next().await, "3 processor.status a.b {\"b\":2,\"a\":1e400}");
     assert!(rig.metric("rivulet_events_rejected_total{rule=\"no_audience\"} 1"));
+    assert!(rig.metric("rivulet_event_bytes_count 2"), "each event's size");
     let state = rig.until("current", |state| state.current && state.durable).await;
     assert!(state.stream.unwrap().epoch.starts_with("RIVULET@1"));
 
@@ -166,7 +167,9 @@ async fn an_event_without_an_audience_is_rejected_with_what_was_looked_for() {
     let mut rig = Rig::open(&config).await;
     rig.next().await;
     let mut rejections = Rejections::connect(&config.nats, &config.data_dir).await.unwrap();
-    publish_with(&client, "blob.created", &[("Rivulet-Usr", "u1")], "{}").await;
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let headers = [("Rivulet-Usr", "u1"), ("traceparent", TRACE)];
+    publish_with(&client, "blob.created", &headers, "{}").await;
     publish(&client, "blob.created", r#"{"userId":"u1"}"#).await;
     publish(&client, "blob.created", r#"{"user_id":7}"#).await;
     publish(&client, "book.created", r#"{"to":["u2",7]}"#).await;
@@ -174,13 +177,17 @@ async fn an_event_without_an_audience_is_rejected_with_what_was_looked_for() {
     assert_eq!(rig.next().await, "2 passed");
     assert_eq!(rig.next().await, r#"3 blob.created 7 {"user_id":7}"#);
     assert_eq!(rig.next().await, r#"4 book.created 7,u2 {"to":["u2",7]}"#);
-    for near in ["the header `Rivulet-Usr`", "the field `userId`"] {
+    for (near, trace) in [
+        ("the header `Rivulet-Usr`", Some(TRACE)),
+        ("the field `userId`", None),
+    ] {
         let rejected = timeout(PATIENCE, rejections.next())
             .await
             .unwrap()
             .unwrap()
             .unwrap();
         assert_eq!(rejected.rule, "no_audience");
+        assert_eq!(rejected.traceparent.as_deref(), trace);
         let expected = format!(
             "it names no audience; looked for: the header `Rivulet-User` or `Rivulet-Audience`, or the top-level \
              field `user_id`; there is {near}"

@@ -583,27 +583,6 @@ fn data_is_checked_as_the_source_says() {
 }
 
 #[test]
-fn a_trace_is_carried() {
-    let sources = Sources::new(&[by(AudienceFrom::Everyone)], 1_000, &[]).unwrap();
-    for (traceparent, expected) in [
-        (
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            Some("4bf92f3577b34da6a3ce929d0e0e4736"),
-        ),
-        ("00-4bf9-00f067aa0ba902b7-01", None),
-        ("nonsense", None),
-    ] {
-        let mut headers = HeaderMap::new();
-        headers.insert("Traceparent", traceparent);
-        let read = sources.read("blob.x", Some(&headers), &Bytes::from_static(b"{}"), &|_, _| {
-            Ok(())
-        });
-        let Ok(content) = read else { panic!() };
-        assert_eq!(content.trace_id.as_deref(), expected);
-    }
-}
-
-#[test]
 fn sources_have_one_meaning() {
     let of = |subjects: &[(&str, bool)]| {
         let sources: Vec<Source> = subjects

@@ -43,6 +43,8 @@ struct Line<'a> {
     rule: &'a str,
     pointer: &'a str,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
     payload: &'a RawValue,
 }
 
@@ -56,6 +58,7 @@ fn line(rejected: &Rejected, printer: &Printer) -> String {
         pointer,
         message,
         payload,
+        traceparent,
     } = rejected;
     let payload = String::from_utf8_lossy(payload);
     let raw: Option<&RawValue> = serde_json::from_str(&payload).ok();
@@ -79,6 +82,7 @@ fn line(rejected: &Rejected, printer: &Printer) -> String {
             rule,
             pointer,
             message,
+            traceparent: traceparent.as_deref(),
             payload,
         };
         return serde_json::to_string(&line).expect("texts, numbers and JSON");
