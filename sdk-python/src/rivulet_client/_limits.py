@@ -22,7 +22,7 @@ from pydantic_core import (
     to_jsonable_python,
 )
 
-RECEIVED: Final = object()
+RECEIVED: Final[dict[str, Any]] = {"received": True}
 """The context of a validation of what was received."""
 
 
