@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from rivulet_client._limits import Limits
 from rivulet_client._wire import Envelope, Integer, Model, Timestamp, UnknownEvent, tag_of
 from rivulet_client.family import Command, Family
 
@@ -13,7 +14,7 @@ class OrderPlaced(Model):
     """An order came in."""
     order_id: str
     """The order."""
-    lines: list[Line]
+    lines: Annotated[list[Line], Limits(min_items=1)]
     """What was ordered."""
     pay_by: Payment
     note: str | None = None
@@ -35,7 +36,7 @@ class Line(Model):
 class Card(Model):
     """By card."""
     kind: Literal["card"]
-    last4: str
+    last4: Annotated[str, Limits(pattern="^[0-9]{4}$")]
     """The card's last digits."""
 
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use rivulet_protocol::{catalog::Catalog, event::EventType, validate::Validator};
 use rivulet_router::{
-    bus::source::{Reading, Rejection, Rule, Sources},
+    bus::source::{Rejection, Rule, Sources},
     config::{AudienceFrom, DataFrom, Source, TypeFrom, Validation},
     event::Audience,
 };
@@ -39,6 +39,7 @@ static SOURCES: LazyLock<Sources> = LazyLock::new(|| {
             validate: Validation::Warn,
             ..source("news.>", AudienceFrom::Everyone)
         },
+        source("room.>", AudienceFrom::Field("to".to_owned())),
         Source {
             event_type: TypeFrom::Header("Event-Type".to_owned()),
             data: DataFrom::Field("data".to_owned()),
@@ -86,7 +87,7 @@ fuzz_target!(|input: &[u8]| {
             })
     };
     match SOURCES.read(subject, Some(&headers), &payload, &validate) {
-        Ok(Reading::Event(content)) => {
+        Ok(content) => {
             assert!(payload.len() <= MAX_EVENT_BYTES);
             assert_eq!(
                 EventType::parse(content.event_type.as_str()).as_ref(),
@@ -102,7 +103,6 @@ fuzz_target!(|input: &[u8]| {
                 assert!(!users.is_empty() && users.is_sorted(), "{users:?}");
             }
         }
-        Ok(Reading::NoAudience) => {}
         Err(rejection) => {
             assert!(!rejection.message.is_empty(), "{rejection:?}");
             assert!(rejection.message.len() < 2 * MAX_EVENT_BYTES, "{rejection:?}");

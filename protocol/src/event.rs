@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
-    blob::BlobEvent, book::BookEvent, conversation::ConversationEvent, message, processor::ProcessorEvent,
+    blob::BlobEvent, book::BookEvent, conversation::ConversationEvent, halves, message,
+    processor::ProcessorEvent,
 };
 
 /// The most tokens in an event type.
@@ -119,7 +120,7 @@ pub fn decode(event_type: &str, data: &RawValue) -> Result<Option<Event>, serde_
         data: &'a RawValue,
     }
     fn family<T: DeserializeOwned>(tagged: &Tagged<'_>) -> Result<T, serde_json::Error> {
-        serde_json::from_str(&serde_json::to_string(tagged)?)
+        halves::read(&serde_json::to_string(tagged)?)
     }
     let tagged = Tagged { event_type, data };
     Ok(Some(match event_type {

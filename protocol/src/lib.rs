@@ -14,6 +14,7 @@
 //! - [`subject`]: user ids, and how they become NATS subject tokens.
 //! - [`close`] and [`error`]: every bad end, with what the client should do about it.
 //! - [`catalog`]: all event types and commands of a deployment, with their schemas.
+//! - [`halves`]: halves of surrogate pairs in JSON, which pass as they are.
 //! - [`validate`]: whether a payload is what its type says, as leniently as the edge is.
 //! - [`codegen`]: from the catalogue to text.
 
@@ -26,6 +27,7 @@ pub mod command;
 pub mod conversation;
 pub mod error;
 pub mod event;
+pub mod halves;
 pub mod message;
 pub mod pattern;
 pub mod processor;

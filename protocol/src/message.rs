@@ -12,6 +12,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     error::{ErrorBody, ErrorCode},
+    halves,
     pattern::Pattern,
     scalar::{SafeInteger, Timestamp},
 };
@@ -352,12 +353,42 @@ impl<'a> ClientFrame<'a> {
             #[serde(borrow)]
             data: Option<&'a RawValue>,
         }
+
+        impl Fields<'_> {
+            /// The same places in `text` that these are in `read`.
+            fn within<'t>(&self, read: &str, text: &'t str) -> Fields<'t> {
+                let same = |value: Option<&RawValue>| halves::original(value?, read, text);
+                Fields {
+                    frame_type: same(self.frame_type),
+                    id: same(self.id),
+                    events: same(self.events),
+                    token: same(self.token),
+                    stream: same(self.stream),
+                    seq: same(self.seq),
+                    data: same(self.data),
+                }
+            }
+        }
         let refused = |error| Self {
             id: None,
             request: Err(error),
         };
 
-        let fields: Fields<'a> = match serde_json::from_str(text) {
+        // A key that holds half a surrogate pair is a field that this version does not know, too.
+        let mended;
+        let read = match serde_json::from_str::<Fields<'_>>(text) {
+            Err(fault) => {
+                mended = halves::replaced(text);
+                match &mended {
+                    Some(mended) => {
+                        serde_json::from_str::<Fields<'_>>(mended).map(|fields| fields.within(mended, text))
+                    }
+                    None => Err(fault),
+                }
+            }
+            read => read,
+        };
+        let fields: Fields<'a> = match read {
             // serde reads a struct from an array too.
             Ok(_) if !text.trim_start().starts_with('{') => {
                 return refused(ErrorBody::new(
@@ -497,6 +528,30 @@ mod tests {
         }
         let long = format!(r#"{{"type":"ping","id":"{}"}}"#, "x".repeat(65));
         assert_eq!(refusal(&long), ("TOO_LARGE".to_owned(), Some("id".to_owned())));
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_in_a_command_stays_as_it_is() {
+        for text in [
+            r#"{"type":"create_blob","data":{"a":"\ud83d","\ude00":1}}"#,
+            r#"{"\ud83d":1,"type":"create_blob","data":{"a":"\ud83d","\ude00":1},"é":"\ud83d"}"#,
+        ] {
+            let Ok(ClientRequest::Command {
+                name,
+                data: Some(data),
+            }) = ClientFrame::parse(text).request
+            else {
+                panic!("not a command: {text}")
+            };
+            assert_eq!(
+                (&*name, data.get()),
+                ("create_blob", r#"{"a":"\ud83d","\ude00":1}"#)
+            );
+        }
+        let twice = refusal(r#"{"\ud83d":1,"type":"ping","type":"ping"}"#);
+        assert_eq!(twice, ("INVALID_MESSAGE".to_owned(), None));
+        let id = refusal(r#"{"type":"ping","id":"\ud83d"}"#);
+        assert_eq!(id, ("INVALID_MESSAGE".to_owned(), Some("id".to_owned())));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use jsonschema::{
 };
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::edge::literals;
 use crate::{catalog::Catalog, scalar::Timestamp};
 
 /// The most characters in [`Violation::pointer`] and in [`Violation::message`].
@@ -341,7 +342,7 @@ mod tests {
             "\u{feff}{}",
             r#"{"a":NaN}"#,
             r#"{"a":1e999}"#,
-            r#"{"a":"\ud800"}"#,
+            r#"{"a":"\ud80"}"#,
             "{\"a\":\"\n\"}",
             "{'a':1}",
             r#"{"a":1,}"#,
@@ -363,6 +364,36 @@ mod tests {
         assert_eq!(refusal("book.created", nested).1, "json");
         let bytes = Validator::new(&Catalog::builtin()).validate_event("acme.unknown", b"{\"a\":\"\xff\"}");
         assert_eq!(bytes.unwrap_err().message, "not UTF-8 at byte 6");
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_passes_in_texts_and_in_keys() {
+        for data in [
+            r#"{"book_id":"\ud83d"}"#,
+            r#"{"book_id":"b\ude00","title":"\ud83d \ud83d\ude00"}"#,
+            r#"{"book_id":"b","\ud83d":{"\ud83d":["\ude00"]}}"#,
+        ] {
+            for event_type in ["book.created", "acme.unknown"] {
+                event(event_type, data).unwrap();
+            }
+            validate_json(data.as_bytes()).unwrap();
+        }
+        let validator = Validator::new(&Catalog::builtin());
+        let asked = br#"{"content":"\ud83d","schema_id":"s","metadata":{"\ud83d":"\ude00"}}"#;
+        validator.validate_command("create_blob", asked).unwrap();
+        validator
+            .validate_command("ship", br#"{"\ud83d":"\ude00"}"#)
+            .unwrap();
+        // Its other faults are still found.
+        for (data, pointer, rule) in [
+            (r#"{"title":"\ud83d"}"#, "/book_id", "required"),
+            (r#"{"book_id":"\ud83d","book_id":"\ud83d"}"#, "", "json"),
+            (r#"{"book_id":"b","\ud83d":1,"\ud83d":2}"#, "", "json"),
+            (r#"{"book_id":"\ud83d",}"#, "", "json"),
+        ] {
+            let (at, broken, _) = refusal("book.created", data);
+            assert_eq!((at.as_str(), broken.as_str()), (pointer, rule), "{data}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use rivulet_protocol::{
     catalog::Catalog,
     event::{Envelope, EventType, decode},
+    halves,
     message::{ClientFrame, ClientMessage, ClientRequest, SERVER_FRAMES, ServerMessage},
     pattern::{InvalidPattern, Pattern},
     scalar::{SafeInteger, Timestamp},
@@ -144,7 +145,7 @@ fn server_frame_outcome(validator: &Validator, frame: &RawValue) -> Result<&'sta
     };
     if SERVER_FRAMES.contains(&&*frame_type) {
         let object = frame_type == "reply" || data.get().starts_with('{');
-        let read = serde_json::from_str::<ServerMessage>(frame.get());
+        let read = halves::read::<ServerMessage>(frame.get());
         return Ok(if object && read.is_ok() { "frame" } else { "reject" });
     }
     Ok(match event_outcome(validator, &frame_type, data)?.0 {
@@ -199,7 +200,7 @@ fn client_frames() {
                     command["id"] = json!(id);
                 }
                 if let Some(data) = data {
-                    command["data"] = serde_json::from_str(data.get()).unwrap();
+                    command["data"] = halves::read(data.get()).unwrap();
                 }
                 command
             }
@@ -207,7 +208,7 @@ fn client_frames() {
         };
         same(
             canonical,
-            serde_json::from_str(case["canonical"].as_str().unwrap()).unwrap(),
+            halves::read(case["canonical"].as_str().unwrap()).unwrap(),
         )
     });
 }

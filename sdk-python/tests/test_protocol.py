@@ -21,6 +21,7 @@ from rivulet_client import (
     escape_user_id,
     unescape_user_id,
 )
+from rivulet_client._wire import write_json
 
 CREATED = (
     '{"type":"blob.created","data":{"blob_id":"b","user_id":"u","processor_id":"p","schema_id":"s",'
@@ -63,6 +64,32 @@ class Decoding(unittest.TestCase):
         )
         assert isinstance(received, Rejected)
         self.assertEqual((received.error.code, received.error.field), ("INVALID_MESSAGE", "data.to_seq"))
+
+
+class Halves(unittest.TestCase):
+    """Half a surrogate pair, as JavaScript and Python print a text that was cut within an emoji."""
+
+    def test_what_is_read_of_them_has_a_form_in_utf8(self) -> None:
+        data = r'{"book_id":"\ud83d","title":"\\ud83d\ud83d\ude00\ude00","\ude00":[1]}'
+        text = f'{{"type":"book.created","data":{data}}}'
+        (event,) = decode(text)
+        assert isinstance(event, BookCreatedEvent)
+        self.assertEqual((event.data.book_id, event.data.title), ("\ufffd", "\\ud83d😀\ufffd"))
+        self.assertEqual(event.data.model_extra, {"\ufffd": [1]})
+        event.model_dump_json().encode()
+
+    def test_a_command_with_them_is_written_as_it_is(self) -> None:
+        frame = encode({"type": "create_blob", "data": CreateBlob(content="\ud83d", schema_id="s")})
+        self.assertIn(r'"content":"\ud83d"', frame)
+        frame = encode({"type": "ship", "data": {"\ud83d": "\ude00"}})
+        self.assertIn(r'{"\ud83d":"\ude00"}', frame)
+
+    def test_a_model_and_a_mapping_with_them_are_written(self) -> None:
+        for value in [BookCreated(book_id="\ud83d"), {"book_id": "\ud83d"}]:
+            self.assertEqual(write_json(value), rb'{"book_id":"\ud83d"}')
+        self.assertEqual(write_json({"\ud83d": BookCreated(book_id="b")}), rb'{"\ud83d":{"book_id":"b"}}')
+        with self.assertRaises(ValueError):
+            write_json({"\ud83d": object()})
 
 
 class Encoding(unittest.TestCase):

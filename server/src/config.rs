@@ -250,6 +250,8 @@ pub enum AudienceFrom {
     Header,
     /// The payload's top-level `user_id`.
     Payload,
+    /// Another top-level field of the payload: a user, or a list of at most 1,000.
+    Field(String),
     /// Everyone, whatever the event says.
     Everyone,
     /// A header if there is one, else `user_id`.

@@ -91,9 +91,7 @@ pub fn run(
     let user = admitted.identity.user.as_str();
     let (address, kind) = (admitted.address, admitted.kind);
     info!(session = %id, user, %address, ?kind, deflate, "connected");
-    node.metrics.connections.opened.inc();
-    node.metrics.connections.open.inc();
-    let opened = Instant::now();
+    let mut counted = Counted::new(Arc::clone(&node));
     let mut connection = Connection::open(stream, read_ahead, id, admitted, deflate, node);
     async move {
         let end = connection.run().await;
@@ -101,13 +99,43 @@ pub fn run(
         let user = connection.session.identity().user.as_str();
         let (code, reason) = (end.code.number(), &*end.reason);
         info!(%session, user, code, reason, "closed");
-        let connections = &connection.node.metrics.connections;
-        connections.closed.of(code.to_string()).inc();
         if end.code == CloseCode::TooSlow {
             connection.node.metrics.outbox.overflows.inc();
         }
+        counted.ended(code);
+    }
+}
+
+/// A session that is counted as open, and as closed when this is dropped: by a panic too.
+struct Counted {
+    node: Arc<Node>,
+    opened: Instant,
+    /// Its close code: our own fault until another is known.
+    code: u16,
+}
+
+impl Counted {
+    fn new(node: Arc<Node>) -> Self {
+        node.metrics.connections.opened.inc();
+        node.metrics.connections.open.inc();
+        Self {
+            node,
+            opened: Instant::now(),
+            code: CloseCode::InternalError.number(),
+        }
+    }
+
+    fn ended(&mut self, code: u16) {
+        self.code = code;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let connections = &self.node.metrics.connections;
         connections.open.dec();
-        connections.duration.observe(opened.elapsed().as_secs_f64());
+        connections.closed.of(self.code.to_string()).inc();
+        connections.duration.observe(self.opened.elapsed().as_secs_f64());
     }
 }
 

@@ -21,8 +21,6 @@ pub struct Event {
     /// Of `processor.failed`: the `data` of the `error` frame that it also is, for sessions that subscribe to
     /// `error`. Made where the payload is read, as the router never reads one.
     pub as_error: Option<Bytes>,
-    /// The publisher's trace, from `traceparent`.
-    pub trace_id: Option<String>,
     /// When the router got it.
     pub received_at: Instant,
 }

@@ -102,7 +102,6 @@ mod tests {
                 seq: None,
                 time: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
                 as_error: None,
-                trace_id: None,
                 received_at: Instant::now(),
             });
             let written = async {

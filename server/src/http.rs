@@ -50,8 +50,13 @@ use self::{
     problem::Problem,
 };
 use crate::{
-    bus::FeedState, config, connection::handshake::Door, limits::address::is_trusted, metrics::Metrics,
-    router::Router as Sessions, shutdown::Shutdown,
+    bus::FeedState,
+    config,
+    connection::handshake::Door,
+    limits::address::is_trusted,
+    metrics::{Held, Metrics},
+    router::Router as Sessions,
+    shutdown::Shutdown,
 };
 
 /// How long to wait when the system has no descriptors left: some will be given back.
@@ -309,7 +314,7 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "no TCP_NODELAY");
     }
-    metrics.connections.pending.inc();
+    let _pending = Held::of(&metrics.connections.pending);
     let until = Instant::now() + 2 * edge.header_timeout;
     let head = tokio::select! {
         head = head::read(&stream, edge.max_header_bytes) => head.map_err(|error| {
@@ -339,7 +344,6 @@ async fn serve(
     if let Err(reason) = ended {
         metrics.connections.dropped.of(reason).inc();
     }
-    metrics.connections.pending.dec();
 }
 
 /// Answers a request; an error is what the socket's end is counted as.

@@ -88,8 +88,6 @@ pub struct Tokens {
 pub struct Events {
     types: HashMap<Box<str>, EventType>,
     other: EventType,
-    /// Events that name no audience.
-    pub without_audience: Counter,
     /// Events that were rejected, by rule.
     pub rejected: Labelled,
     /// Events that are not of their schema and passed all the same.
@@ -98,7 +96,7 @@ pub struct Events {
     pub routing: Histogram,
     /// From NATS to the socket, for the oldest event of one write.
     pub delivery: Histogram,
-    /// The size of an event on the wire.
+    /// The size of an event's data.
     pub size: Histogram,
 }
 
@@ -245,6 +243,24 @@ pub struct History {
     pub segments: Counter,
 }
 
+/// One of what a gauge counts, for as long as this lives: it is counted down however its holder ends.
+#[derive(Debug)]
+pub struct Held(Gauge);
+
+impl Held {
+    /// Counts one more.
+    pub fn of(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A counter for each value of one label.
 #[derive(Clone, Debug)]
 pub struct Labelled {
@@ -368,10 +384,6 @@ impl Metrics {
                 .map(|name| (name.into(), of_type(name)))
                 .collect(),
             other: of_type(OTHER),
-            without_audience: build.counter(
-                "events_without_audience",
-                "Events that name no audience: not delivered",
-            ),
             rejected: build.labelled("events_rejected", "rule", "Events rejected at the edge, by rule"),
             warned: build.counter(
                 "events_warned",
@@ -389,7 +401,7 @@ impl Metrics {
             ),
             size: build.histogram(
                 "event_bytes",
-                "The size of an event on the wire",
+                "The size of an event's data, in bytes",
                 [
                     128.0, 256.0, 512.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0,
                 ],

@@ -201,6 +201,21 @@ impl Router {
         !same || state.position.seq <= Some(seq) || (seq >= since && state.past.covers(seq))
     }
 
+    /// Whether all that follows a position is still there, in memory or in the stream, as far as is known now. `head`:
+    /// as the stream's leader gave it, or 0.
+    pub fn reaches(&self, user: &UserId, epoch: &str, seq: u64, head: u64) -> bool {
+        let since = self.keeping.presence.since(user);
+        let state = self.lock(user);
+        let position = &state.position;
+        let remembered = seq >= since && state.past.covers(seq);
+        let kept = position
+            .oldest
+            .is_none_or(|oldest| seq + 1 >= oldest || remembered);
+        position.epoch.as_deref() == Some(epoch)
+            && position.seq.is_some_and(|here| seq <= here.max(head))
+            && kept
+    }
+
     /// Puts the event into the outbox of every session that it concerns. Returns the number of copies.
     pub fn dispatch(&self, event: &Event) -> usize {
         let keeps = self.keeping.keeps(event);

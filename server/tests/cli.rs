@@ -356,7 +356,14 @@ fn codegen_notices_what_is_stale() {
 #[test]
 fn what_a_router_would_reject_is_not_published() {
     let rivulet = Rivulet::new();
+    let mut large = tempfile::NamedTempFile::new().unwrap();
+    write!(large, r#"{{"a":"{}"}}"#, "x".repeat(256 << 10)).unwrap();
+    let large = format!("@{}", large.path().display());
     for (arguments, why) in [
+        (
+            &["publish", "blob.new", "--user", "u1", "--data", &large][..],
+            "by too_large",
+        ),
         (
             &[
                 "publish",
@@ -374,7 +381,7 @@ fn what_a_router_would_reject_is_not_published() {
         ),
         (
             &["publish", "blob.new", "--data", "{}"],
-            "--user, --everyone or a `user_id` in its data",
+            "the top-level field `user_id`; or give --user or --everyone",
         ),
         (
             &["publish", "acme.x", "--user", "u1", "--data", "{}"],

@@ -23,7 +23,6 @@ fn event(seq: u64, audience: Audience, bytes: usize) -> Event {
         seq: Some(seq),
         time: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
         as_error: None,
-        trace_id: None,
         received_at: Instant::now(),
     }
 }

@@ -1,6 +1,7 @@
 //! Pydantic models of every event and of every frame of the router, strict to build, lenient to read, and the
 //! frames of a client as typed dictionaries. The scalars stand in `rivulet/_wire.py`.
 
+mod limits;
 mod module;
 mod types;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use self::{
     module::{Module, model, names},
-    types::{class_name, docstring, literal, type_of},
+    types::{class_name, docstring, literal, plain_type_of, type_of},
 };
 use super::{GeneratedFile, part::Part, schemas::into_profile};
 use crate::{
@@ -112,6 +113,7 @@ const IMPORTS: &[&[(&str, &[&str])]] = &[
         ("typing_extensions", &["TypeAliasType"]),
     ],
     &[
+        ("rivulet_client._limits", &["Limits"]),
         (
             "rivulet_client._wire",
             &[
@@ -185,7 +187,7 @@ fn client_frames(out: &mut String) {
             // No model reads it, so what is annotated for a model is the plain type.
             let of = match property["type"].as_str() {
                 Some("integer") => "int".into(),
-                _ => type_of(property),
+                _ => plain_type_of(property),
             };
             let always = required.is_some_and(|required| required.iter().any(|other| other == field));
             let of = if always { of } else { format!("NotRequired[{of}]") };

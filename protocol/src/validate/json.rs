@@ -6,9 +6,12 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value, map::Entry};
 
-/// One JSON object, without duplicate keys. serde_json bounds the depth at 127.
+use crate::halves;
+
+/// One JSON object, without duplicate keys, halves of surrogate pairs replaced: keys that only differ in these are
+/// duplicates, as they are to a reader that replaces them. serde_json bounds the depth at 127.
 pub(super) fn parse_object(text: &str) -> Result<Value, String> {
-    match serde_json::from_str(text).map_err(|error| describe(&error))? {
+    match halves::read(text).map_err(|error| describe(&error))? {
         Unique(object @ Value::Object(_)) => Ok(object),
         Unique(_) => Err(NOT_AN_OBJECT.to_owned()),
     }
@@ -16,7 +19,7 @@ pub(super) fn parse_object(text: &str) -> Result<Value, String> {
 
 /// The same without making a tree of it; duplicate keys are not looked for.
 pub(super) fn check_object(text: &str) -> Result<(), String> {
-    match serde_json::from_str(text).map_err(|error| describe(&error))? {
+    match halves::read(text).map_err(|error| describe(&error))? {
         WellFormed { object: true } => Ok(()),
         WellFormed { object: false } => Err(NOT_AN_OBJECT.to_owned()),
     }

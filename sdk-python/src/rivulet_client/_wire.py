@@ -3,24 +3,65 @@
 What the router lets through is what Go, Python and JavaScript print by default, and all of it is read.
 """
 
+import json
 import re
 from collections.abc import Set
 from datetime import UTC, datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     SerializationInfo,
     SerializerFunctionWrapHandler,
     model_serializer,
 )
+from pydantic_core import CoreSchema, PydanticSerializationError, from_json, to_json, to_jsonable_python
+
+from rivulet_client._limits import Limits
 
 _TIME = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:[0-5]\d)?", re.ASCII | re.IGNORECASE
 )
+
+
+# Half a surrogate pair, as JavaScript and Python print a text that was cut within an emoji: whole pairs and
+# other escapes are passed over.
+_HALF = re.compile(rb"\\(?:ud[89ab]..\\ud[c-f]..|(ud[89a-f]..)|.)", re.DOTALL | re.IGNORECASE)
+
+
+def read_json(text: bytes) -> Any:
+    """The value of a JSON text, half a surrogate pair read as U+FFFD. Raises `ValueError`."""
+    try:
+        # Unlike `json` it refuses NaN and bounds the depth, as the router does.
+        return from_json(text, allow_inf_nan=False)
+    except ValueError:
+        mended = _HALF.sub(lambda found: rb"\ufffd" if found[1] else found[0], text)
+        if mended == text:
+            raise
+    return from_json(mended, allow_inf_nan=False)
+
+
+def write_json(value: Any) -> bytes:
+    """The JSON of a value, half a surrogate pair as its escape. Raises `ValueError` where it has none."""
+    try:
+        return to_json(value, by_alias=True, inf_nan_mode="constants")
+    except PydanticSerializationError:
+        pass
+    try:
+        text = json.dumps(value, default=_jsonable, separators=(",", ":"))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return text.encode()
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    return to_jsonable_python(value, by_alias=True)
 
 
 def _read_time(value: Any) -> Any:
@@ -61,6 +102,14 @@ class Model(BaseModel):
     model_config = ConfigDict(
         strict=True, frozen=True, extra="allow", populate_by_name=True, allow_inf_nan=False
     )
+
+    __limits__: ClassVar[Limits | None] = None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """What Pydantic checks: the fields, and where the schema says more of them all together, that."""
+        schema = handler(source)
+        return schema if cls.__limits__ is None else cls.__limits__.around(schema)
 
     @model_serializer(mode="wrap", when_used="json")
     def _as_json(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, Self
 from pydantic import ValidationError
 
 from rivulet_client._generated import Event, Gap
+from rivulet_client._limits import RECEIVED
 from rivulet_client._wire import Envelope, UnknownEvent
 from rivulet_client.commands import Commands, Pending
 from rivulet_client.connection import Connection, State, Token
@@ -226,7 +227,7 @@ class Client(Generic[E]):
         finally:
             self._commands.forget(pending)
         try:
-            return request.reply_model().model_validate(reply)
+            return request.reply_model().model_validate(reply, context=RECEIVED)
         except ValidationError as error:
             wrong = f"the reply is no {request.reply_model().__name__}: {error}"
             raise RivuletError("INVALID_MESSAGE", wrong) from error

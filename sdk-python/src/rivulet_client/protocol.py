@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeGuard, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import from_json
 
 from rivulet_client._generated import SERVER_FRAMES, ClientFrame, Event, ServerFrame, family
-from rivulet_client._wire import Envelope, UnknownEvent
+from rivulet_client._limits import RECEIVED
+from rivulet_client._wire import Envelope, UnknownEvent, read_json
 from rivulet_client.errors import InvalidPattern, RivuletError
 from rivulet_client.family import Family
 from rivulet_client.pattern import Pattern
@@ -78,7 +78,7 @@ class Decoder(Generic[E]):
         model = self._models.get(fields["type"], UnknownEvent)
         try:
             # The class's own validator: a union would look for the class once more.
-            event: Event | E = model.__pydantic_validator__.validate_python(fields)
+            event: Event | E = model.__pydantic_validator__.validate_python(fields, context=RECEIVED)
             return event
         except ValidationError as error:
             return _not_a_model(error, 0)
@@ -93,7 +93,7 @@ class Decoder(Generic[E]):
     def frame(self, fields: dict[str, Any]) -> ServerFrame | Rejected:
         """Reads a frame that is no event."""
         try:
-            return _SERVER_FRAME.validate_python(fields)
+            return _SERVER_FRAME.validate_python(fields, context=RECEIVED)
         except ValidationError as error:
             # The first step is the arm of the union.
             return _not_a_model(error, 1)
@@ -113,8 +113,7 @@ def decode(text: str) -> list[Received]:
 def parse(frame: bytes) -> "list[dict[str, Any] | Rejected]":
     """The objects of a text frame, each with a `type`. Never raises, as `decode`."""
     try:
-        # Unlike `json` it refuses NaN and halves of surrogate pairs and bounds the depth, as the router does.
-        parsed = from_json(frame, allow_inf_nan=False)
+        parsed = read_json(frame)
     except ValueError:
         return [_rejected("INVALID_JSON", "not JSON")]
     return [_typed(item) for item in parsed] if _is_list(parsed) else [_typed(parsed)]
@@ -203,7 +202,9 @@ def _typed(frame: Any) -> dict[str, Any] | Rejected:
     if not isinstance(frame, dict):
         return _rejected("INVALID_MESSAGE", "a frame is one JSON object")
     fields = cast("dict[str, Any]", frame)
-    if not isinstance(fields.get("type"), str):
+    frame_type = fields.get("type")
+    # U+FFFD: half a surrogate pair was there.
+    if not isinstance(frame_type, str) or "\ufffd" in frame_type:
         return _rejected("INVALID_MESSAGE", "`type` is a string", "type")
     return fields
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rivulet_protocol::scalar::Timestamp;
 
 use super::decided::Verdict;
-use super::source::{Check, Content, Reading, Rejection, Rule, Sources};
+use super::source::{Check, Content, Rejection, Rule, Sources};
 use crate::event::Event;
 
 /// What the server writes: which stream, the subject, the sequence, the time.
@@ -103,11 +103,32 @@ impl Arrived {
         self.subject.len() + self.payload.len() + 512
     }
 
+    /// The publisher's `traceparent` (W3C Trace Context), if it has the form of one. Looked for only where it is
+    /// wanted: an event that is delivered needs none.
+    pub(super) fn traceparent(&self) -> Option<&str> {
+        let Headers::Read(Some(headers)) = &self.headers else {
+            return None;
+        };
+        let (_, values) = headers.iter().find(|(name, _)| {
+            let name: &str = name.as_ref();
+            name.eq_ignore_ascii_case("traceparent")
+        })?;
+        let value = values.last()?.as_str();
+        let mut parts = value.split('-').map(str::as_bytes);
+        let is_hex = |part: Option<&[u8]>, length| {
+            part.is_some_and(|part| part.len() == length && part.iter().all(u8::is_ascii_hexdigit))
+        };
+        [2, 32, 16, 2]
+            .into_iter()
+            .all(|length| is_hex(parts.next(), length))
+            .then_some(value)
+    }
+
     /// What it says.
     ///
     /// # Errors
     /// Why it is not delivered to anybody.
-    pub(super) fn read(&self, sources: &Sources, check: &Check) -> Result<Reading, Rejection> {
+    pub(super) fn read(&self, sources: &Sources, check: &Check) -> Result<Content, Rejection> {
         let rejected = |rule, text| Err(Rejection::new(rule, "", text));
         match (&self.headers, self.place) {
             (_, Place::Foreign) => rejected(
@@ -125,7 +146,7 @@ impl Arrived {
     ///
     /// # Errors
     /// Why it can't be delivered all the same: today's sources don't read it.
-    pub(super) fn read_accepted(&self, sources: &Sources) -> Result<Reading, Rejection> {
+    pub(super) fn read_accepted(&self, sources: &Sources) -> Result<Content, Rejection> {
         self.read(sources, &|_, _| Ok(()))
     }
 
@@ -142,8 +163,34 @@ impl Arrived {
             seq,
             time,
             as_error: content.as_error,
-            trace_id: content.trace_id,
             received_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_read_if_it_has_the_form_of_one() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for (name, value, expected) in [
+            ("traceparent", good, Some(good)),
+            ("Traceparent", good, Some(good)),
+            ("traceparent", "00-4bf9-00f067aa0ba902b7-01", None),
+            ("traceparent", "nonsense", None),
+            ("tracestate", good, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value);
+            let arrived = Arrived {
+                subject: "blob.created".to_owned(),
+                headers: Headers::Read(Some(headers)),
+                payload: Bytes::new(),
+                place: Place::Core,
+            };
+            assert_eq!(arrived.traceparent(), expected, "{name}: {value}");
         }
     }
 }

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use rivulet_protocol::{
     command::{COMMAND_ID_HEADER, command_subject},
     error::{ErrorBody, ErrorCode},
+    halves,
     subject::USER_HEADER,
 };
 use serde::Deserialize;
@@ -237,9 +238,11 @@ async fn claim(memory: &Memory, key: &str, progress: &Progress) -> Option<Bytes>
 /// Tells a result from an error from neither.
 fn read(payload: &Bytes) -> Outcome {
     #[derive(Deserialize)]
-    struct Answer {
-        data: Option<Box<RawValue>>,
-        error: Option<Box<RawValue>>,
+    struct Answer<'a> {
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
     }
     /// What an error must have.
     #[derive(Deserialize)]
@@ -250,21 +253,35 @@ fn read(payload: &Bytes) -> Outcome {
         _message: String,
     }
     let is_object = |raw: &RawValue| raw.get().starts_with('{');
-    let answer = std::str::from_utf8(payload)
+    let text = std::str::from_utf8(payload)
         .ok()
         // serde would read the struct from an array too.
         .filter(|text| text.trim_start().starts_with('{'))
-        .and_then(|text| serde_json::from_str(text).ok());
+        .unwrap_or_default();
+    let mended;
+    let answer = match serde_json::from_str::<Answer<'_>>(text) {
+        Ok(answer) => Some(answer),
+        // A key beside them may hold half a surrogate pair.
+        Err(_) => {
+            mended = halves::replaced(text).unwrap_or_default();
+            let original = |value: Option<&RawValue>| halves::original(value?, &mended, text);
+            let answer = serde_json::from_str::<Answer<'_>>(&mended).ok();
+            answer.map(|Answer { data, error }| Answer {
+                data: original(data),
+                error: original(error),
+            })
+        }
+    };
     match answer {
         Some(Answer {
             data: Some(data),
             error: None,
-        }) if is_object(&data) => Outcome::Reply(data),
+        }) if is_object(data) => Outcome::Reply(data.to_owned()),
         Some(Answer {
             data: None,
             error: Some(error),
-        }) if is_object(&error) && serde_json::from_str::<Refusal>(error.get()).is_ok() => {
-            Outcome::Refused(error)
+        }) if is_object(error) && halves::read::<Refusal>(error.get()).is_ok() => {
+            Outcome::Refused(error.to_owned())
         }
         _ => failed(
             ErrorCode::CommandFailed,
@@ -301,6 +318,12 @@ mod tests {
             (
                 r#"{"error":{"code":"NOT_FOUND","message":"no","blob_id":"b"}}"#,
                 r#"refused {"code":"NOT_FOUND","message":"no","blob_id":"b"}"#,
+            ),
+            (r#"{"data":{"\ud83d":"\ude00"}}"#, r#"reply {"\ud83d":"\ude00"}"#),
+            (r#"{"\ud83d":1,"data":{"a":"\ude00"}}"#, r#"reply {"a":"\ude00"}"#),
+            (
+                r#"{"error":{"code":"X","message":"\ud83d","\ude00":1}}"#,
+                r#"refused {"code":"X","message":"\ud83d","\ude00":1}"#,
             ),
             (r#"{"error":{"code":"X"}}"#, "COMMAND_FAILED"),
             (r#"{"error":"no"}"#, "COMMAND_FAILED"),

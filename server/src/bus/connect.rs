@@ -304,7 +304,15 @@ impl Link {
     /// The answer of a request, or the subject that the server refused, which it says apart from the request
     /// and without answering that.
     pub(super) async fn permitted<T>(&self, answer: impl Future<Output = T>) -> Result<T, BusError> {
-        let before = self.signals.refusals();
+        self.permitted_since(self.signals.refusals(), answer).await
+    }
+
+    /// The same, where a refusal counts that is not among the first `before`.
+    pub(super) async fn permitted_since<T>(
+        &self,
+        before: u64,
+        answer: impl Future<Output = T>,
+    ) -> Result<T, BusError> {
         tokio::pin!(answer);
         loop {
             let refused = self.signals.refused.notified();

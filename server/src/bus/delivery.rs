@@ -13,7 +13,7 @@ use super::{
     feed::Taker,
     rejected::Outlet,
     segments::Segments,
-    source::{Check, Reading, Sources},
+    source::{Check, Sources},
 };
 use crate::{history::Forget, metrics::Metrics};
 
@@ -60,16 +60,20 @@ impl Taker for Delivery {
             }
         };
         if let (Some(notes), Some(seq), Verdict::Open) = (&mut self.notes, seq, arrived.verdict) {
-            notes.note(seq, matches!(reading, Ok(Reading::Event(_))));
+            notes.note(seq, reading.is_ok());
         }
         match reading {
-            Ok(Reading::Event(content)) => {
+            Ok(content) => {
                 if let Some(warning) = &content.warning {
                     self.metrics.events.warned.inc();
-                    debug!(subject = arrived.subject, rule = %warning.rule, "passed an event: {}", warning.message);
+                    debug!(
+                        subject = arrived.subject, rule = %warning.rule, traceparent = arrived.traceparent(),
+                        "passed an event: {}", warning.message
+                    );
                 }
                 let event = arrived.event(content, received_at);
                 let copies = self.sink.dispatch(&event);
+                self.metrics.events.size.observe(event.data.len() as f64);
                 let counted = self.metrics.events.of(event.event_type.as_str());
                 counted.routed.inc();
                 counted.delivered.inc_by(copies as u64);
@@ -78,16 +82,9 @@ impl Taker for Delivery {
                     .routing
                     .observe(received_at.elapsed().as_secs_f64());
             }
-            Ok(Reading::NoAudience) => {
-                self.metrics.events.without_audience.inc();
-                if let Some(seq) = seq {
-                    self.sink.advance(seq);
-                }
-            }
             Err(rejection) => {
                 self.metrics.events.rejected.of(rejection.rule.label()).inc();
-                self.outlet
-                    .put(&arrived.subject, &arrived.payload, epoch.zip(seq), &rejection);
+                self.outlet.put(arrived, epoch.zip(seq), &rejection);
                 if let Some(seq) = seq {
                     self.sink.advance(seq);
                 }

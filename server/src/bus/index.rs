@@ -36,7 +36,10 @@ use super::{
     past::Past,
     stream::Stream,
 };
-use crate::{metrics::Metrics, presence::mark};
+use crate::{
+    metrics::{Held, Metrics},
+    presence::mark,
+};
 
 /// The form of a digest; others are not read.
 const FORM: u8 = 1;
@@ -266,7 +269,6 @@ impl Indexer {
                 }
                 Some(ended) = OptionFuture::from(work.as_mut()) => {
                     work = None;
-                    self.metrics.nats.feed_indexing.set(0);
                     begins = patience();
                     ended?;
                 }
@@ -278,15 +280,21 @@ impl Indexer {
                 if others.keys().filter(|other| **other < indexer).count() >= INDEXERS {
                     info!("two others index the stream: this node ends");
                     work = None;
-                    self.metrics.nats.feed_indexing.set(0);
                     begins = patience();
                 }
             } else if others.len() >= INDEXERS || !self.link.is_connected() {
                 begins = patience();
             } else if now >= begins {
                 info!("this node indexes the stream for all nodes");
-                self.metrics.nats.feed_indexing.set(1);
-                work = Some(self.index(indexer, subject.clone()).boxed());
+                let counted = Held::of(&self.metrics.nats.feed_indexing);
+                let index = self.index(indexer, subject.clone());
+                work = Some(
+                    async move {
+                        let _counted = counted;
+                        index.await
+                    }
+                    .boxed(),
+                );
             }
         }
     }

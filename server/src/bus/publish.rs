@@ -1,6 +1,10 @@
 //! What the command line does with NATS: publish an event, watch rejected ones.
 
-use std::path::Path;
+use std::{
+    collections::{HashSet, VecDeque},
+    path::Path,
+    sync::Arc,
+};
 
 use async_nats::{
     HeaderMap,
@@ -14,7 +18,7 @@ use super::{
     connect::{Endpoint, Link, Purpose},
     local_server::read_credentials,
     rejected::{PREFIX, Rejected},
-    source::{Check, Reading, Rejection, Rule, Sources},
+    source::{Check, Content, Rejection, Rule, Sources},
 };
 use crate::config;
 
@@ -172,7 +176,7 @@ pub fn rehearse(
     headers: &[(&str, &str)],
     payload: &Bytes,
     check: &Check,
-) -> Result<Reading, Rejection> {
+) -> Result<Content, Rejection> {
     let headers = header_map(headers).map_err(|fault| Rejection::new(Rule::Audience, "", fault))?;
     sources.read(subject, Some(&headers), payload, check)
 }
@@ -191,12 +195,12 @@ fn header_map(headers: &[(&str, &str)]) -> Result<HeaderMap, String> {
     Ok(map)
 }
 
-/// Rejected events, as they come.
+/// Rejected events, as they come, each once however many nodes reject it.
 #[derive(Debug)]
 pub struct Rejections {
     messages: async_nats::Subscriber,
-    /// The subscription lives as long as its connection.
-    _link: Link,
+    link: Link,
+    seen: Seen,
 }
 
 impl Rejections {
@@ -219,13 +223,63 @@ impl Rejections {
         let _ = link.client.flush().await;
         Ok(Self {
             messages,
-            _link: link,
+            link,
+            seen: Seen::default(),
         })
     }
 
-    /// The next; `None` when the connection is closed.
-    pub async fn next(&mut self) -> Option<Rejected> {
-        self.messages.next().await.map(|message| Rejected::read(&message))
+    /// The next; `None` when the connection is closed. On a core source, whose events have no message id, each
+    /// node's own.
+    ///
+    /// # Errors
+    /// If NATS does not permit to read them: the server says so after the subscription, and again when that is
+    /// made again.
+    pub async fn next(&mut self) -> Result<Option<Rejected>, BusError> {
+        loop {
+            // This connection subscribes and does nothing else, so that every refusal is of that.
+            let next = self.link.permitted_since(0, self.messages.next()).await;
+            let next = next.map_err(|fault| match fault {
+                BusError::NotPermitted(fault) => BusError::Subscribe {
+                    subject: format!("{PREFIX}.>"),
+                    fault,
+                },
+                other => other,
+            })?;
+            let Some(message) = next else {
+                return Ok(None);
+            };
+            let (rejected, id) = Rejected::read(&message);
+            if id.is_empty() || self.seen.is_new(id) {
+                return Ok(Some(rejected));
+            }
+        }
+    }
+}
+
+/// The last message ids, up to [`SEEN`] of them.
+#[derive(Debug, Default)]
+struct Seen {
+    ids: HashSet<Arc<str>>,
+    order: VecDeque<Arc<str>>,
+}
+
+/// Message ids that are remembered: for 80 s at the most that a node publishes in the long run.
+const SEEN: usize = 4_096;
+
+impl Seen {
+    fn is_new(&mut self, id: &str) -> bool {
+        if self.ids.contains(id) {
+            return false;
+        }
+        if self.order.len() == SEEN
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        let id: Arc<str> = id.into();
+        self.order.push_back(Arc::clone(&id));
+        self.ids.insert(id);
+        true
     }
 }
 
@@ -236,4 +290,18 @@ async fn connect(nats: &config::Nats, data_dir: &Path) -> Result<Link, BusError>
         Endpoint::configured(nats)?
     };
     Link::connect(&endpoint, Purpose::Requests, None).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_remembered_up_to_a_bound() {
+        let mut seen = Seen::default();
+        assert!((0..=SEEN).all(|id| seen.is_new(&id.to_string())));
+        assert!(!seen.is_new("1"), "the oldest alone was forgotten");
+        assert!(seen.is_new("0"));
+        assert_eq!((seen.ids.len(), seen.order.len()), (SEEN, SEEN));
+    }
 }

@@ -15,7 +15,11 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::{connect::Link, source::Rejection};
+use super::{
+    arrived::Arrived,
+    connect::Link,
+    source::{Rejection, Rule},
+};
 
 /// Before which subject rejected events are published.
 pub(super) const PREFIX: &str = "rivulet.rejected";
@@ -26,10 +30,10 @@ const RATE: NonZeroU32 = NonZeroU32::new(50).expect("more than zero");
 const BURST: NonZeroU32 = NonZeroU32::new(200).expect("more than zero");
 /// Rejected events that wait to be published; beyond, they are only counted.
 const WAITING: usize = 256;
-/// How long a subject is silent in the log after a line.
+/// How long a rule on a subject is silent in the log after a line.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Subjects remembered for that.
-const MAX_SUBJECTS: usize = 1_000;
+/// Rules on subjects remembered for that; beyond, a rule has a line for all other subjects.
+const MAX_LINES: usize = 1_000;
 /// A longer subject is not published under: with the prefix it would not fit nats-server's control line of
 /// 4 KiB, and an over-long one closes the connection.
 const MAX_SUBJECT: usize = 2_048;
@@ -51,8 +55,12 @@ pub struct Rejected {
     pub message: String,
     /// Its payload; empty if it is over 64 KiB.
     pub payload: Bytes,
+    /// Its publisher's `traceparent` (W3C Trace Context).
+    pub traceparent: Option<String>,
 }
 
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+const TRACEPARENT: &str = "traceparent";
 const SEQ: &str = "Rivulet-Rejected-Seq";
 const SIZE: &str = "Rivulet-Rejected-Size";
 const RULE: &str = "Rivulet-Rejected-Rule";
@@ -60,14 +68,14 @@ const POINTER: &str = "Rivulet-Rejected-Pointer";
 const MESSAGE: &str = "Rivulet-Rejected-Message";
 
 impl Rejected {
-    /// Reads one back.
-    pub(super) fn read(message: &async_nats::Message) -> Self {
+    /// Reads one back, and the message id that all nodes' copies of it have; empty on a core source.
+    pub(super) fn read(message: &async_nats::Message) -> (Self, &str) {
         let header = |name: &str| {
             let value = message.headers.as_ref().and_then(|headers| headers.get(name));
             value.map(HeaderValue::as_str).unwrap_or_default()
         };
         let prefix = PREFIX.len() + 1;
-        Self {
+        let rejected = Self {
             subject: message.subject.get(prefix..).unwrap_or_default().to_owned(),
             seq: header(SEQ).parse().ok(),
             size: header(SIZE).parse().unwrap_or(message.payload.len()),
@@ -75,17 +83,22 @@ impl Rejected {
             pointer: header(POINTER).to_owned(),
             message: header(MESSAGE).to_owned(),
             payload: message.payload.clone(),
-        }
+            traceparent: Some(header(TRACEPARENT).to_owned()).filter(|text| !text.is_empty()),
+        };
+        (rejected, header(MESSAGE_ID))
     }
 
     fn headers(&self, message_id: Option<&str>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let mut insert = |name, value: &str| headers.insert(name, one_line(value).as_str());
         if let Some(id) = message_id {
-            insert("Nats-Msg-Id", id);
+            insert(MESSAGE_ID, id);
         }
         if let Some(seq) = self.seq {
             insert(SEQ, &seq.to_string());
+        }
+        if let Some(traceparent) = &self.traceparent {
+            insert(TRACEPARENT, traceparent);
         }
         insert(SIZE, &self.size.to_string());
         insert(RULE, &self.rule);
@@ -129,17 +142,13 @@ impl Outlet {
 
     /// Logs and publishes, as far as the rates allow. `epoch` and `seq` make the message id, so that the copies
     /// of several nodes count once where a stream keeps them.
-    pub(super) fn put(
-        &mut self,
-        subject: &str,
-        payload: &Bytes,
-        place: Option<(&str, u64)>,
-        rejection: &Rejection,
-    ) {
+    pub(super) fn put(&mut self, arrived: &Arrived, place: Option<(&str, u64)>, rejection: &Rejection) {
+        let Arrived { subject, payload, .. } = arrived;
+        let traceparent = arrived.traceparent();
         let seq = place.map(|(_, seq)| seq);
-        if let Some(silenced) = self.lines.allow(subject, Instant::now()) {
+        if let Some(silenced) = self.lines.allow(subject, &rejection.rule, Instant::now()) {
             warn!(
-                subject, seq, rule = %rejection.rule, pointer = rejection.pointer, silenced,
+                subject, seq, rule = %rejection.rule, pointer = rejection.pointer, silenced, traceparent,
                 "rejected an event: {}", rejection.message
             );
         }
@@ -155,6 +164,7 @@ impl Outlet {
             pointer: rejection.pointer.clone(),
             message: rejection.message.clone(),
             payload: payload_if_whole.unwrap_or_default(),
+            traceparent: traceparent.map(str::to_owned),
         };
         let message_id = place.map(|(epoch, seq)| format!("{epoch}-{seq}"));
         // Full: it was counted, and the log has its rule.
@@ -162,32 +172,72 @@ impl Outlet {
     }
 }
 
-/// Which subjects had their line within the last minute.
+/// Which rules had their line within the last minute, for each subject.
 #[derive(Debug, Default)]
 struct Lines {
-    subjects: HashMap<String, (Instant, u64)>,
+    subjects: HashMap<String, Vec<Line>>,
+    /// The lines of subjects that there is no room for.
+    others: Vec<Line>,
+    /// How many there are of `subjects`.
+    count: usize,
+}
+
+/// The last line of a rule.
+#[derive(Debug)]
+struct Line {
+    rule: Rule,
+    since: Instant,
+    silenced: u64,
 }
 
 impl Lines {
-    /// `Some` if the subject may have a line now, with the number of lines kept back since its last.
-    fn allow(&mut self, subject: &str, now: Instant) -> Option<u64> {
-        if let Some((since, silenced)) = self.subjects.get_mut(subject) {
-            if now.duration_since(*since) < SILENCE {
-                *silenced += 1;
-                return None;
+    /// `Some` if a rejection by this rule on this subject may have a line now, with the number of lines kept back
+    /// since the last.
+    fn allow(&mut self, subject: &str, rule: &Rule, now: Instant) -> Option<u64> {
+        let is_known = |lines: &[Line]| lines.iter().any(|line| line.rule == *rule);
+        let known = self.subjects.get(subject).is_some_and(|lines| is_known(lines));
+        let lines = if known || self.has_room(now) {
+            if !known {
+                self.count += 1;
+                self.subjects.entry(subject.to_owned()).or_default();
             }
-            *since = now;
-            return Some(std::mem::take(silenced));
+            self.subjects.get_mut(subject)?
+        } else {
+            &mut self.others
+        };
+        let Some(line) = lines.iter_mut().find(|line| line.rule == *rule) else {
+            // Of `others` there are few: rules are from closed lists, ours and the keywords of schemas.
+            lines.push(Line {
+                rule: rule.clone(),
+                since: now,
+                silenced: 0,
+            });
+            return Some(0);
+        };
+        if line.is_silent(now) {
+            line.silenced += 1;
+            return None;
         }
-        if self.subjects.len() == MAX_SUBJECTS {
-            self.subjects
-                .retain(|_, (since, _)| now.duration_since(*since) < SILENCE);
-            if self.subjects.len() == MAX_SUBJECTS {
-                return None;
-            }
+        line.since = now;
+        Some(std::mem::take(&mut line.silenced))
+    }
+
+    /// Whether one more line can be remembered, once those that count no more are forgotten.
+    fn has_room(&mut self, now: Instant) -> bool {
+        if self.count == MAX_LINES {
+            self.subjects.retain(|_, lines| {
+                lines.retain(|line| line.is_silent(now));
+                !lines.is_empty()
+            });
+            self.count = self.subjects.values().map(Vec::len).sum();
         }
-        self.subjects.insert(subject.to_owned(), (now, 0));
-        Some(0)
+        self.count < MAX_LINES
+    }
+}
+
+impl Line {
+    fn is_silent(&self, now: Instant) -> bool {
+        now.duration_since(self.since) < SILENCE
     }
 }
 
@@ -204,22 +254,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_has_one_line_a_minute() {
+    fn a_second_kind_of_rejection_on_a_subject_has_a_line_of_its_own() {
         let start = Instant::now();
         let mut lines = Lines::default();
-        assert_eq!(lines.allow("a", start), Some(0));
-        assert_eq!(lines.allow("a", start), None);
-        assert_eq!(lines.allow("b", start), Some(0));
-        assert_eq!(lines.allow("a", start + SILENCE), Some(1));
+        let missing = Rule::Schema("required".into());
+        assert_eq!(lines.allow("a", &missing, start), Some(0));
+        assert_eq!(lines.allow("a", &missing, start), None);
+        for rule in [Rule::NoAudience, Rule::Schema("type".into())] {
+            assert_eq!(lines.allow("a", &rule, start), Some(0));
+            assert_eq!(lines.allow("a", &rule, start), None);
+        }
+        assert_eq!(lines.allow("b", &missing, start), Some(0));
+        assert_eq!(lines.allow("a", &missing, start), None);
+        assert_eq!(lines.allow("a", &missing, start + SILENCE), Some(2));
     }
 
     #[test]
-    fn subjects_are_bounded() {
+    fn lines_are_bounded_and_beyond_a_rule_has_one_for_all() {
         let start = Instant::now();
         let mut lines = Lines::default();
-        let allowed = (0..2 * MAX_SUBJECTS).filter(|index| lines.allow(&index.to_string(), start).is_some());
-        assert_eq!(allowed.count(), MAX_SUBJECTS);
-        assert_eq!(lines.allow("later", start + SILENCE), Some(0));
-        assert_eq!(lines.subjects.len(), 1);
+        let rules = [Rule::Json, Rule::User];
+        let mut allowed = 0;
+        for subject in 0..MAX_LINES {
+            for rule in &rules {
+                allowed += usize::from(lines.allow(&subject.to_string(), rule, start).is_some());
+            }
+        }
+        assert_eq!(allowed, MAX_LINES + rules.len());
+        assert_eq!(lines.count, MAX_LINES);
+        let silenced = (MAX_LINES / 2 - 1) as u64;
+        assert_eq!(lines.allow("later", &Rule::Json, start), None);
+        assert_eq!(lines.allow("later", &Rule::Json, start + SILENCE), Some(0));
+        assert_eq!((lines.count, lines.subjects.len()), (1, 1));
+        assert_eq!(lines.others[0].silenced, silenced + 1);
     }
 }

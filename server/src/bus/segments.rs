@@ -28,7 +28,7 @@ use super::{
     arrived::Arrived,
     decided::{Decided, Decisions, Verdict},
     past::{Chunk, MESSAGES, Past, PastFault},
-    source::{Check, Reading, Rejection, Sources},
+    source::{Check, Rejection, Sources},
 };
 use crate::{
     encoded::Encoded,
@@ -310,7 +310,7 @@ impl Inner {
             ours.note(
                 seq,
                 match &reading {
-                    Ok(Reading::Event(_)) => Verdict::Accepted,
+                    Ok(_) => Verdict::Accepted,
                     _ => Verdict::Rejected,
                 },
             );
@@ -352,8 +352,7 @@ impl Inner {
                 Verdict::Rejected => continue,
             };
             let content = match reading {
-                Ok(Reading::Event(content)) => content,
-                Ok(Reading::NoAudience) => continue,
+                Ok(content) => content,
                 Err(rejection) => {
                     unreadable += 1;
                     self.metrics.events.rejected.of(rejection.rule.label()).inc();

@@ -8,6 +8,7 @@
 //! A header's value is what stands between the white space around it: the NATS client removes that before we
 //! see the message, as HTTP does. Within a value, nothing outside the alphabet of escaped ids is taken.
 
+mod audience;
 mod fields;
 
 use std::{borrow::Cow, fmt};
@@ -17,12 +18,15 @@ use bytes::Bytes;
 use rivulet_protocol::{
     error::ErrorCode,
     event::EventType,
-    subject::{AUDIENCE_HEADER, EVERYONE, EVERYONE_TOKEN, ROOM_HEADER, USER_HEADER, UserId},
+    subject::{AUDIENCE_HEADER, EVERYONE, ROOM_HEADER, USER_HEADER, UserId},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use self::fields::{pointer, top_level};
+use self::{
+    audience::{Said, USER_FIELD, user},
+    fields::{pointer, top_level},
+};
 use super::filter;
 use crate::{
     config::{AudienceFrom, DataFrom, Source, TypeFrom, Validation},
@@ -36,15 +40,6 @@ pub struct Sources {
     max_event_bytes: usize,
 }
 
-/// What a message turned out to be.
-#[derive(Clone, Debug)]
-pub enum Reading {
-    /// An event for somebody.
-    Event(Content),
-    /// It names no audience: not delivered, counted.
-    NoAudience,
-}
-
 /// All of an event that its message says.
 #[derive(Clone, Debug)]
 pub struct Content {
@@ -56,8 +51,6 @@ pub struct Content {
     pub data: Bytes,
     /// Of `processor.failed`: the `data` of the `error` frame that it also is.
     pub as_error: Option<Bytes>,
-    /// The publisher's trace, from `traceparent` (W3C Trace Context): 32 hex digits.
-    pub trace_id: Option<String>,
     /// What is wrong with the data, where the source lets it pass all the same.
     pub warning: Option<Rejection>,
 }
@@ -96,6 +89,8 @@ pub enum Rule {
     User,
     /// `Rivulet-Audience` names an audience that does not exist.
     Audience,
+    /// It names no audience.
+    NoAudience,
     /// It names two audiences.
     AudienceConflict,
     /// It names a room, which this version does not have.
@@ -118,6 +113,7 @@ impl Rule {
             Self::Data => "data",
             Self::User => "user",
             Self::Audience => "audience",
+            Self::NoAudience => "no_audience",
             Self::AudienceConflict => "audience_conflict",
             Self::Room => "room",
             Self::Schema(_) => "schema",
@@ -217,7 +213,7 @@ impl Sources {
         headers: Option<&HeaderMap>,
         payload: &Bytes,
         check: &Check,
-    ) -> Result<Reading, Rejection> {
+    ) -> Result<Content, Rejection> {
         if payload.len() > self.max_event_bytes {
             return Err(Rejection::new(
                 Rule::TooLarge,
@@ -237,13 +233,14 @@ impl Sources {
         let headers = Headers::of(headers, &source.event_type);
         headers.check()?;
 
-        let by_payload = match source.audience {
-            AudienceFrom::Payload => true,
-            AudienceFrom::Auto => !headers.name_an_audience(),
-            _ => false,
+        let user_field = match &source.audience {
+            AudienceFrom::Payload => Some(USER_FIELD),
+            AudienceFrom::Field(name) => Some(name.as_str()),
+            AudienceFrom::Auto if !headers.name_an_audience() => Some(USER_FIELD),
+            _ => None,
         };
         let wanted = [
-            by_payload.then_some("user_id"),
+            user_field,
             match &source.event_type {
                 TypeFrom::Field(field) => Some(field.as_str()),
                 _ => None,
@@ -253,12 +250,16 @@ impl Sources {
                 DataFrom::Payload => None,
             },
         ];
-        let [user_id, type_field, data_field] = top_level(payload, wanted)?;
+        let [field, type_field, data_field] = top_level(payload, wanted)?;
 
         let event_type = event_type(source, subject, &headers, type_field)?;
-        let Some(audience) = audience(source, subject, &headers, user_id)? else {
-            return Ok(Reading::NoAudience);
+        let said = Said {
+            subject,
+            headers: &headers,
+            payload,
+            field,
         };
+        let audience = said.audience(source)?;
         let data = match (&source.data, data_field) {
             (DataFrom::Payload, _) => payload.clone(),
             (DataFrom::Field(_), Some(data)) if data.get().starts_with('{') => {
@@ -281,16 +282,15 @@ impl Sources {
             }
             Validation::Warn => check(&event_type, &data).err(),
         };
-        Ok(Reading::Event(Content {
+        Ok(Content {
             as_error: (event_type.as_str() == "processor.failed")
                 .then(|| as_error(&data))
                 .flatten(),
-            trace_id: headers.trace_id(),
             event_type,
             audience,
             data,
             warning,
-        }))
+        })
     }
 }
 
@@ -308,16 +308,19 @@ impl Rejection {
 /// The headers that mean something to the router, found whatever their case.
 #[derive(Default)]
 struct Headers<'a> {
+    all: Option<&'a HeaderMap>,
     users: Vec<&'a str>,
     audiences: Vec<&'a str>,
     room: bool,
     types: Vec<&'a str>,
-    traceparent: Option<&'a str>,
 }
 
 impl<'a> Headers<'a> {
     fn of(headers: Option<&'a HeaderMap>, type_from: &TypeFrom) -> Self {
-        let mut found = Self::default();
+        let mut found = Self {
+            all: headers,
+            ..Self::default()
+        };
         let type_header = match type_from {
             TypeFrom::Header(name) => Some(name.as_str()),
             _ => None,
@@ -332,8 +335,6 @@ impl<'a> Headers<'a> {
                 found.audiences.extend(values.clone());
             } else if is(ROOM_HEADER) {
                 found.room = true;
-            } else if is("traceparent") {
-                found.traceparent = values.clone().next_back();
             }
             // Not an `else`: a deployment may name any header.
             if type_header.is_some_and(is) {
@@ -390,13 +391,6 @@ impl<'a> Headers<'a> {
         users.dedup();
         Ok((!users.is_empty()).then_some(Audience::Users(users)))
     }
-
-    fn trace_id(&self) -> Option<String> {
-        let mut parts = self.traceparent?.split('-');
-        let (_version, trace_id) = (parts.next()?, parts.next()?);
-        let well_formed = trace_id.len() == 32 && trace_id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        well_formed.then(|| trace_id.to_owned())
-    }
 }
 
 fn event_type(
@@ -447,76 +441,9 @@ fn event_type(
     parsed.or_else(|fault| wrong(place, fault.to_string()))
 }
 
-fn audience(
-    source: &Source,
-    subject: &str,
-    headers: &Headers<'_>,
-    user_id: Option<&RawValue>,
-) -> Result<Option<Audience>, Rejection> {
-    match source.audience {
-        AudienceFrom::Everyone => Ok(Some(Audience::Everyone)),
-        AudienceFrom::Header => headers.audience(),
-        AudienceFrom::Payload => audience_of_payload(user_id),
-        AudienceFrom::Auto if headers.name_an_audience() => headers.audience(),
-        AudienceFrom::Auto => audience_of_payload(user_id),
-        AudienceFrom::Token(index) => {
-            let Some(token) = subject.split('.').nth(index) else {
-                return Ok(None);
-            };
-            let named = if token == EVERYONE_TOKEN {
-                Audience::Everyone
-            } else {
-                Audience::Users(vec![user(token, "", UserId::unescape(token))?])
-            };
-            match headers.audience()? {
-                Some(other) if other != named => Err(Rejection::new(
-                    Rule::AudienceConflict,
-                    "",
-                    format!("the subject names `{}`, a header somebody else", shown(token)),
-                )),
-                _ => Ok(Some(named)),
-            }
-        }
-    }
-}
-
-fn audience_of_payload(user_id: Option<&RawValue>) -> Result<Option<Audience>, Rejection> {
-    let Some(raw) = user_id else { return Ok(None) };
-    let Ok(id) = serde_json::from_str::<Cow<'_, str>>(raw.get()) else {
-        return Err(Rejection::new(
-            Rule::User,
-            "/user_id",
-            "`user_id` is not a string",
-        ));
-    };
-    let user = user(&id, "/user_id", UserId::parse(&id))?;
-    Ok(Some(Audience::Users(vec![user])))
-}
-
-fn user(
-    text: &str,
-    pointer: &str,
-    parsed: Result<UserId, rivulet_protocol::subject::InvalidUserId>,
-) -> Result<UserId, Rejection> {
-    parsed.map_err(|fault| Rejection::new(Rule::User, pointer, format!("`{}`: {fault}", shown(text))))
-}
-
 /// `processor.failed` as the `data` of an `error` frame. `None` if the data lacks what makes it one; then
 /// nobody checked it either.
 fn as_error(data: &[u8]) -> Option<Bytes> {
-    #[derive(Deserialize)]
-    struct Failed<'a> {
-        #[serde(borrow)]
-        message: &'a RawValue,
-        #[serde(borrow, default)]
-        retry_after: Option<&'a RawValue>,
-        #[serde(borrow)]
-        blob_id: &'a RawValue,
-        #[serde(borrow)]
-        processor_id: &'a RawValue,
-        #[serde(borrow, default)]
-        code: Option<&'a RawValue>,
-    }
     #[derive(Serialize)]
     struct AsError<'a> {
         code: &'static str,
@@ -528,14 +455,16 @@ fn as_error(data: &[u8]) -> Option<Bytes> {
         #[serde(skip_serializing_if = "Option::is_none")]
         processor_code: Option<&'a RawValue>,
     }
-    let failed: Failed<'_> = serde_json::from_slice(data).ok()?;
+    let wanted = ["message", "retry_after", "blob_id", "processor_id", "code"];
+    let [message, retry_after, blob_id, processor_id, code] = top_level(data, wanted.map(Some)).ok()?;
+    let there = |value: &&RawValue| value.get() != "null";
     let error = AsError {
         code: ErrorCode::ProcessorFailed.name(),
-        message: failed.message,
-        retry_after: failed.retry_after,
-        blob_id: failed.blob_id,
-        processor_id: failed.processor_id,
-        processor_code: failed.code,
+        message: message?,
+        retry_after: retry_after.filter(there),
+        blob_id: blob_id?,
+        processor_id: processor_id?,
+        processor_code: code.filter(there),
     };
     serde_json::to_vec(&error).ok().map(Bytes::from)
 }

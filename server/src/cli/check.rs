@@ -143,6 +143,7 @@ fn source(source: &Source) -> String {
         AudienceFrom::Header => "header".to_owned(),
         AudienceFrom::Payload => "payload".to_owned(),
         AudienceFrom::Everyone => "everyone".to_owned(),
+        AudienceFrom::Field(ref name) => format!("field {name}"),
         AudienceFrom::Auto => "header, else payload".to_owned(),
     };
     format!("{}, {kept}, audience: {audience}", source.subject)

@@ -500,12 +500,17 @@ impl Checker {
                 Some(("field", name)) if !name.is_empty() => Some(DataFrom::Field(name.to_owned())),
                 _ => None,
             });
+            let data = data.unwrap_or(DataFrom::Payload);
+            if let Some((field, holds)) = one_field_twice(&audience, &event_type, &data) {
+                let why = format!("the field `{field}` is where the event's {holds} stands");
+                self.refuse(&path("audience"), source.audience.as_str(), &why);
+            }
             sources.push(Source {
                 subject: source.subject.clone(),
                 durable: source.durable,
                 event_type,
                 type_prefix,
-                data: data.unwrap_or(DataFrom::Payload),
+                data,
                 audience,
                 validate: source.validate,
             });
@@ -535,6 +540,9 @@ impl Checker {
     }
 
     fn audience(&mut self, path: &str, text: &str, subject: &str, event_type: &TypeFrom) -> AudienceFrom {
+        if let Some(name) = text.strip_prefix("payload:").filter(|name| !name.is_empty()) {
+            return AudienceFrom::Field(name.to_owned());
+        }
         match text
             .split_once(':')
             .map(|(form, index)| (form, index.parse::<usize>()))
@@ -883,6 +891,23 @@ fn jwks_url(text: &str) -> Option<String> {
 }
 
 /// RFC 9110, section 5.6.2: a token.
+/// The field of the payload that would be the audience and also the type or the data, and which of these.
+fn one_field_twice<'a>(
+    audience: &'a AudienceFrom,
+    event_type: &TypeFrom,
+    data: &DataFrom,
+) -> Option<(&'a str, &'static str)> {
+    let user = match audience {
+        AudienceFrom::Field(name) => name.as_str(),
+        AudienceFrom::Payload | AudienceFrom::Auto => "user_id",
+        AudienceFrom::Token(_) | AudienceFrom::Header | AudienceFrom::Everyone => return None,
+    };
+    if matches!(event_type, TypeFrom::Field(name) if name == user) {
+        return Some((user, "type"));
+    }
+    matches!(data, DataFrom::Field(name) if name == user).then_some((user, "data"))
+}
+
 fn is_header_name(name: &str) -> bool {
     http::HeaderName::from_bytes(name.as_bytes()).is_ok()
 }

@@ -364,9 +364,9 @@ pub(super) struct Source {
     #[serde(default = "data_from_payload")]
     #[schemars(extend("x-allowed" = "payload or field:NAME"))]
     pub(super) data: String,
-    /// Whom an event is for: `auto` is a header if there is one, else the payload's `user_id`; `token:N` is token N of the subject, counted from 0.
+    /// Who gets an event: `auto` is a header if there is one, else the payload's top-level `user_id`; `payload:NAME` is another top-level field, which holds a user or a list of at most 1,000; `token:N` is token N of the subject, counted from 0.
     #[serde(default = "audience_auto")]
-    #[schemars(extend("x-allowed" = "auto, header, payload, everyone or token:N"))]
+    #[schemars(extend("x-allowed" = "auto, header, payload, payload:NAME, everyone or token:N"))]
     pub(super) audience: String,
     /// What happens to an event that is not of its schema: it is rejected, or passes and is counted, or nobody looks.
     #[serde(default = "reject")]

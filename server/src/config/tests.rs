@@ -402,19 +402,27 @@ fn sources_keep_apart() {
         ),
         (
             "subject = 'a.b.*'\naudience = 'token:3'",
-            "sources[0].audience = \"token:3\" (rivulet.toml line 3): allowed is auto, header, payload, everyone or token:N; `a.b.*` has no token 3, counted from 0",
+            "sources[0].audience = \"token:3\" (rivulet.toml line 3): allowed is auto, header, payload, payload:NAME, everyone or token:N; `a.b.*` has no token 3, counted from 0",
         ),
         (
             "subject = 'a.b.*.c'\naudience = 'token:3'",
-            "sources[0].audience = \"token:3\" (rivulet.toml line 3): allowed is auto, header, payload, everyone or token:N; token 3 of `a.b.*.c` is always `c`, never a user",
+            "sources[0].audience = \"token:3\" (rivulet.toml line 3): allowed is auto, header, payload, payload:NAME, everyone or token:N; token 3 of `a.b.*.c` is always `c`, never a user",
         ),
         (
             "subject = 'a.*.*'\naudience = 'token:1'",
-            "sources[0].audience = \"token:1\" (rivulet.toml line 3): allowed is auto, header, payload, everyone or token:N; token 1 is one of the 2 that are the event's type",
+            "sources[0].audience = \"token:1\" (rivulet.toml line 3): allowed is auto, header, payload, payload:NAME, everyone or token:N; token 1 is one of the 2 that are the event's type",
+        ),
+        (
+            "subject = 'a.>'\naudience = 'payload:'",
+            "sources[0].audience = \"payload:\" (rivulet.toml line 3): allowed is auto, header, payload, payload:NAME, everyone or token:N",
+        ),
+        (
+            "subject = 'a.>'\naudience = 'payload:to'\ndata = 'field:to'",
+            "sources[0].audience = \"payload:to\" (rivulet.toml line 3): allowed is auto, header, payload, payload:NAME, everyone or token:N; the field `to` is where the event's data stands",
         ),
         (
             "subject = 'a.*.*'\naudience = 'room'",
-            "sources[0].audience = \"room\" (rivulet.toml line 3): allowed is auto, header, payload, everyone or token:N",
+            "sources[0].audience = \"room\" (rivulet.toml line 3): allowed is auto, header, payload, payload:NAME, everyone or token:N",
         ),
         (
             "subject = 'a'",
@@ -442,7 +450,8 @@ fn sources_keep_apart() {
     let config = good(
         "[[sources]]\nsubject = 'consciousness.>'\ntype = 'field:type'\ntype_prefix = 'consciousness'\n\
          data = 'field:data'\naudience = 'everyone'\nvalidate = 'warn'\n\
-         [[sources]]\nsubject = 'blob.*.>'\naudience = 'token:3'\ntype = 'header:Ce-Type'",
+         [[sources]]\nsubject = 'blob.*.>'\naudience = 'token:3'\ntype = 'header:Ce-Type'\n\
+         [[sources]]\nsubject = 'c.>'\naudience = 'payload:members'",
     );
     assert_eq!(config.sources[0].event_type, TypeFrom::Field("type".into()));
     assert_eq!(
@@ -453,6 +462,10 @@ fn sources_keep_apart() {
     assert_eq!(config.sources[0].audience, AudienceFrom::Everyone);
     assert_eq!(config.sources[0].validate, Validation::Warn);
     assert_eq!(config.sources[1].audience, AudienceFrom::Token(3));
+    assert_eq!(
+        config.sources[2].audience,
+        AudienceFrom::Field("members".to_owned())
+    );
     assert_eq!(config.sources[1].event_type, TypeFrom::Header("Ce-Type".into()));
 }
 

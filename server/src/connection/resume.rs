@@ -79,9 +79,11 @@ pub(super) async fn locate(
             head = leader_head(node, &stream).await?;
         }
     }
+    let reached = node.router.reaches(user, &stream, seq, head);
+    let found = |past| resumes.of(if reached { past } else { "gone" }).inc();
     let permit = match node.router.remembers(user, &stream, seq) {
         true => {
-            resumes.of("memory").inc();
+            found("memory");
             None
         }
         false => {
@@ -92,7 +94,7 @@ pub(super) async fn locate(
                 )
                 .retry_after(RETRY_AFTER)
             })?;
-            resumes.of("stream").inc();
+            found("stream");
             Some(permit)
         }
     };

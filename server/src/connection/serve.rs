@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     limits::seats::ClientKind,
+    metrics::Held,
     outbox::{Bounds, Closing, Flushed, Framing, Outbox},
     websocket::{Decoder, Incoming, ProtocolError, close_frame, ping_frame, pong_frame},
 };
@@ -244,14 +245,16 @@ impl Connection {
                 Incoming::Text(text) => match self.session.receive(text.as_str(), now) {
                     Next::Continue => {}
                     Next::Ask { id, command } => {
-                        self.node.metrics.commands.in_flight.inc();
+                        let in_flight = Held::of(&self.node.metrics.commands.in_flight);
                         self.commands_in_flight += 1;
                         let answer = self.node.backend.ask(command);
                         let done = async move {
+                            let outcome = answer.await;
+                            drop(in_flight);
                             Done::Command {
                                 id,
                                 asked: now,
-                                outcome: answer.await,
+                                outcome,
                             }
                         };
                         self.pending.push(done);
@@ -357,7 +360,6 @@ impl Connection {
     fn finish(&mut self, done: Done) {
         match done {
             Done::Command { id, asked, outcome } => {
-                self.node.metrics.commands.in_flight.dec();
                 self.commands_in_flight -= 1;
                 self.node
                     .metrics

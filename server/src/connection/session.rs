@@ -34,6 +34,7 @@ use crate::{
         rates::{Charge, Rates, TooManyBadMessages},
         seats::ClientKind,
     },
+    metrics::Held,
     outbox::Outbox,
     router::{Asked, Interest, Position},
 };
@@ -123,9 +124,9 @@ impl Session {
                 Phase::Live(node.router.register(user, interest, queue, first))
             }
             Some(Resume { asked, permit }) => {
-                node.metrics.history.replaying.inc();
+                let counted = Held::of(&node.metrics.history.replaying);
                 let replay = node.router.replay(user, interest, queue, asked, &mut connected);
-                Phase::Replaying(Replaying::new(replay, permit, true))
+                Phase::Replaying(Replaying::new(replay, permit, true, counted))
             }
         };
         let session = Self {
@@ -501,9 +502,6 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.count_patterns(-1);
-        if self.is_replaying() {
-            self.node.metrics.history.replaying.dec();
-        }
     }
 }
 

@@ -17,7 +17,6 @@ fn kept(seq: u64, users: &[&str]) -> Kept {
         seq: Some(seq),
         time: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
         as_error: None,
-        trace_id: None,
         received_at: Instant::now(),
     };
     Kept::new(&event, Encoded::event(&event), None).unwrap()

@@ -70,7 +70,6 @@ fn event(event_type: &str, users: &[&str], seq: u64) -> Event {
         seq: Some(seq),
         time: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
         as_error: None,
-        trace_id: None,
         received_at: Instant::now(),
     }
 }

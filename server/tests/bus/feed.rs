@@ -9,13 +9,14 @@ use async_nats::jetstream::{
 use futures_util::StreamExt;
 use rivulet_router::{
     bus::{Rejections, source::SourceFault},
-    config::{AudienceFrom, TypeFrom},
+    config::{AudienceFrom, Source, TypeFrom},
 };
 use rustix::process::Signal;
+use tokio::time::timeout;
 
 use crate::{
     nats::Nats,
-    rig::{Rig, config, publish, publish_with, source},
+    rig::{PATIENCE, Rig, config, publish, publish_with, source},
 };
 
 const MINE: &str = r#"{"user_id":"u1", "n": 1.0}"#;
@@ -38,7 +39,8 @@ async fn events_come_in_the_streams_order_with_their_bytes() {
     assert_eq!(rig.next().await, format!("1 blob.created u1 {MINE}"));
     assert_eq!(rig.next().await, "2 passed");
     assert_eq!(rig.next().await, "3 processor.status a.b {\"b\":2,\"a\":1e400}");
-    assert!(rig.metric("rivulet_events_without_audience_total 1"));
+    assert!(rig.metric("rivulet_events_rejected_total{rule=\"no_audience\"} 1"));
+    assert!(rig.metric("rivulet_event_bytes_count 2"), "each event's size");
     let state = rig.until("current", |state| state.current && state.durable).await;
     assert!(state.stream.unwrap().epoch.starts_with("RIVULET@1"));
 
@@ -134,7 +136,7 @@ async fn what_breaks_a_rule_is_shown_and_nothing_else_is_lost() {
     let id = copy.headers.unwrap().get("Nats-Msg-Id").unwrap().to_string();
     assert_eq!(id, format!("{epoch}-1"));
 
-    let first = rejections.next().await.unwrap();
+    let first = rejections.next().await.unwrap().unwrap();
     assert_eq!(
         (
             first.subject.as_str(),
@@ -145,12 +147,81 @@ async fn what_breaks_a_rule_is_shown_and_nothing_else_is_lost() {
         ("blob.created", Some(1), "schema.required", "/blob_id")
     );
     assert_eq!(first.payload, r#"{"user_id":"u1","bad":1}"#);
-    let second = rejections.next().await.unwrap();
+    let second = rejections.next().await.unwrap().unwrap();
     assert_eq!((second.rule.as_str(), second.size), ("too_large", large.len()));
     assert!(second.payload.is_empty());
-    let third = rejections.next().await.unwrap();
+    let third = rejections.next().await.unwrap().unwrap();
     assert_eq!((third.seq, third.size), (Some(3), medium.len()));
     assert!(third.payload.is_empty(), "over 64 KiB only what is wrong is said");
+}
+
+#[tokio::test]
+async fn an_event_without_an_audience_is_rejected_with_what_was_looked_for() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let mut config = config(&[nats.url()], nats.directory.path());
+    config.sources.push(Source {
+        audience: AudienceFrom::Field("to".to_owned()),
+        ..source("book.>", true)
+    });
+    let mut rig = Rig::open(&config).await;
+    rig.next().await;
+    let mut rejections = Rejections::connect(&config.nats, &config.data_dir).await.unwrap();
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let headers = [("Rivulet-Usr", "u1"), ("traceparent", TRACE)];
+    publish_with(&client, "blob.created", &headers, "{}").await;
+    publish(&client, "blob.created", r#"{"userId":"u1"}"#).await;
+    publish(&client, "blob.created", r#"{"user_id":7}"#).await;
+    publish(&client, "book.created", r#"{"to":["u2",7]}"#).await;
+    assert_eq!(rig.next().await, "1 passed");
+    assert_eq!(rig.next().await, "2 passed");
+    assert_eq!(rig.next().await, r#"3 blob.created 7 {"user_id":7}"#);
+    assert_eq!(rig.next().await, r#"4 book.created 7,u2 {"to":["u2",7]}"#);
+    for (near, trace) in [
+        ("the header `Rivulet-Usr`", Some(TRACE)),
+        ("the field `userId`", None),
+    ] {
+        let rejected = timeout(PATIENCE, rejections.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        assert_eq!(rejected.rule, "no_audience");
+        assert_eq!(rejected.traceparent.as_deref(), trace);
+        let expected = format!(
+            "it names no audience; looked for: the header `Rivulet-User` or `Rivulet-Audience`, or the top-level \
+             field `user_id`; there is {near}"
+        );
+        assert_eq!(rejected.message, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_several_nodes_reject_is_read_once() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let config = config(&[nats.url()], nats.directory.path());
+    let mut nodes = [Rig::open(&config).await, Rig::open(&config).await];
+    let mut copies = client.subscribe("rivulet.rejected.>").await.unwrap();
+    client.flush().await.unwrap();
+    let mut rejections = Rejections::connect(&config.nats, &config.data_dir).await.unwrap();
+    for node in &mut nodes {
+        node.next().await;
+    }
+    for seq in 1..=2 {
+        publish(&client, "blob.created", r#"{"user_id":"u1","bad":1}"#).await;
+        for node in &mut nodes {
+            assert_eq!(node.next().await, format!("{seq} passed"));
+        }
+        // Both nodes' copies are there before the next event is.
+        for _ in &nodes {
+            timeout(PATIENCE, copies.next()).await.unwrap().unwrap();
+        }
+    }
+    for seq in 1..=2 {
+        let rejected = timeout(PATIENCE, rejections.next()).await.unwrap();
+        assert_eq!(rejected.unwrap().unwrap().seq, Some(seq));
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use rivulet_router::{
     command::{Command, Outcome},
     config::{Config, NatsCredentials, Secret},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     nats::Nats,
@@ -91,6 +91,18 @@ async fn the_least_permissions_are_enough() {
         let outcome = asked.await;
         assert!(matches!(outcome, Outcome::Reply(_)), "{outcome:?}");
     }
+}
+
+#[tokio::test]
+async fn reading_rejected_events_without_the_permission_says_so() {
+    let nats = server("permissions: { subscribe: \"_INBOX.>\" }");
+    let config = as_router(&nats);
+    let mut rejections = bus::Rejections::connect(&config.nats, &config.data_dir)
+        .await
+        .unwrap();
+    let fault = timeout(PATIENCE, rejections.next()).await.unwrap().unwrap_err();
+    let text = fault.to_string();
+    assert!(text.contains("rivulet.rejected.>"), "{text}");
 }
 
 #[tokio::test]

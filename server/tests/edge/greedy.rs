@@ -34,7 +34,6 @@ fn event(user: &str, bytes: usize) -> Event {
         seq: None,
         time: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
         as_error: None,
-        trace_id: None,
         received_at: std::time::Instant::now(),
     }
 }

@@ -2,6 +2,7 @@
 //! stranger may cost.
 
 mod client;
+mod counted;
 mod greedy;
 mod handshake;
 mod rig;

@@ -171,6 +171,39 @@ class Reaching(unittest.IsolatedAsyncioTestCase):
             await self.publisher.publish_many([good, bad])
         self.assertEqual((await self.publisher.publish(BOOK, user="ada")).seq, before.seq + 1)
 
+    async def test_what_is_larger_than_routers_take_is_not_published(self) -> None:
+        # With its braces, quotes and name the router takes so many bytes and not one more.
+        most = "x" * (256 * 1024 - len('{"book_id":""}'))
+        async with User.of(self.router, "ada") as ada:
+            await self.publisher.publish(BookCreated(book_id=most), user="ada")
+            self.assertEqual((await ada.next("book.created"))["data"]["book_id"], most)
+            for event_type in ["book.created", "book.burnt"]:
+                with self.assertRaisesRegex(NotStored, "max_event_bytes") as caught:
+                    await self.publisher.publish({"book_id": f"{most}x"}, event_type=event_type, user="ada")
+                self.assertEqual(caught.exception.code, "TOO_LARGE")
+            small = Publisher(self.nats, max_event_bytes=20)
+            with self.assertRaises(NotAllStored) as several:
+                await small.publish_many(
+                    [Outgoing(BOOK, user="ada"), Outgoing(BookCreated(book_id="b" * 20), user="ada")]
+                )
+            stored, refused = several.exception.outcomes
+            self.assertIsInstance(stored, Published)
+            self.assertIsInstance(refused, NotStored)
+            await ada.next("book.created")
+            await ada.nothing()
+
+    async def test_what_is_no_json_is_not_published(self) -> None:
+        for data in [{"a": float("nan")}, {"a": [float("inf")]}]:
+            with self.subTest(data), self.assertRaisesRegex(ValueError, "no JSON"):
+                await self.publisher.publish(data, event_type="book.burnt", user="ada")
+
+    async def test_half_an_emoji_is_published_as_it_is(self) -> None:
+        async with User.of(self.router, "ada") as ada:
+            await self.publisher.publish(BookCreated(book_id="\ud83d"), user="ada")
+            self.assertEqual((await ada.next("book.created"))["data"], {"book_id": "\ud83d"})
+            await self.publisher.publish({"\ud83d": "\ude00"}, event_type="book.burnt", user="ada")
+            self.assertEqual((await ada.next("book.burnt"))["data"], {"\ud83d": "\ude00"})
+
     async def test_many_are_stored_in_their_order(self) -> None:
         events = [Outgoing(BookCreated(book_id=f"b{number}"), user="ada") for number in range(1_000)]
         async with User.of(self.router, "ada") as ada, User.of(self.router, "grace") as grace:

@@ -7,8 +7,9 @@ use std::sync::{
 
 use futures_util::StreamExt;
 use rivulet_tests::{
-    client::Connect,
+    client::{Client, Connect},
     nats::{Nats, settle},
+    publish::Publish,
     router::{Router, Setup},
     soon,
     token::token_for,
@@ -54,6 +55,46 @@ fn create(id: Option<&str>) -> Value {
         message["id"] = json!(id);
     }
     message
+}
+
+/// The next frame's text.
+async fn text_of(client: &mut Client) -> String {
+    let message = soon("a frame", client.socket().next()).await.unwrap().unwrap();
+    message.into_text().unwrap().as_str().to_owned()
+}
+
+#[tokio::test]
+async fn half_an_emoji_passes_untouched_in_events_and_in_commands() {
+    let nats = Nats::start().await;
+    let router = Setup::on(&nats).start().await;
+    // The backend answers with what it was asked.
+    backend(&nats, |seen| {
+        let data = seen.splitn(3, '|').nth(2).unwrap();
+        Some(format!(r#"{{"data":{{"asked":{data}}}}}"#))
+    })
+    .await;
+    let mut client = router.subscriber("ada", &["*"]).await;
+    let publish = Publish::on(&nats).await;
+    for (subject, data) in [
+        (
+            "book.created",
+            r#"{"user_id":"ada","book_id":"b\ud83d","\ud83d":{"\ude00":"\ude00"}}"#,
+        ),
+        ("blob.unheard_of", r#"{"user_id":"ada","\ud83d":"\ude00"}"#),
+    ] {
+        publish.raw(subject, data).await;
+        let frame = text_of(&mut client).await;
+        assert!(frame.ends_with(&format!(r#""data":{data}}}"#)), "{frame}");
+    }
+    let data = r#"{"content":"\ud83d","schema_id":"s","metadata":{"\ud83d":"\ude00"}}"#;
+    client
+        .send_text(&format!(r#"{{"type":"{CREATE}","id":"1","data":{data}}}"#))
+        .await;
+    let frame = text_of(&mut client).await;
+    assert_eq!(
+        frame,
+        format!(r#"{{"type":"reply","data":{{"asked":{data}}},"id":"1"}}"#)
+    );
 }
 
 #[tokio::test]

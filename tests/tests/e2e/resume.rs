@@ -150,6 +150,13 @@ async fn what_cannot_be_resumed_is_told_as_a_gap() {
             }
         }
 
+        let gone = "rivulet_resumes_total{past=\"gone\"}";
+        assert_eq!(
+            router.metric(gone).await,
+            8.0,
+            "each position counts where it was"
+        );
+
         // What the stream removed is named, and what it still has comes after it.
         let jetstream = async_nats::jetstream::new(nats.client().await);
         let kept = jetstream.get_stream("RIVULET").await.unwrap();

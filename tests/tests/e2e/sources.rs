@@ -88,7 +88,7 @@ async fn a_token_of_the_subject_is_the_user() {
 }
 
 #[tokio::test]
-async fn an_event_without_an_audience_is_counted() {
+async fn an_event_without_an_audience_is_rejected() {
     let nats = Nats::start().await;
     let router = Setup::on(&nats).start().await;
     let publish = Publish::on(&nats).await;
@@ -96,7 +96,8 @@ async fn an_event_without_an_audience_is_counted() {
     publish.raw("book.created", r#"{"book_id":"b"}"#).await;
     publish.blob("ada", "1").await;
     client.expect("blob.created").await;
-    assert_eq!(router.metric("rivulet_events_without_audience_total").await, 1.0);
+    let rejected = "rivulet_events_rejected_total{rule=\"no_audience\"}";
+    assert_eq!(router.metric(rejected).await, 1.0);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use super::limits::limits_of_fields;
 use super::types::{attribute, class_name, docstring, free, literal, name_objects, type_of};
 use crate::{catalog::CommandSpec, codegen::part::Part};
 
@@ -243,6 +244,10 @@ pub(super) fn model(out: &mut String, name: &str, base: &str, schema: &Value, co
     if let Some(command) = command {
         command_name(out, command);
     }
+    let limits = limits_of_fields(schema);
+    if let Some(limits) = &limits {
+        out.push_str(&format!("    __limits__ = {limits}\n"));
+    }
     let required = |field: &str| {
         let required = schema["required"].as_array();
         required.is_some_and(|required| required.iter().any(|other| other == field))
@@ -269,7 +274,8 @@ pub(super) fn model(out: &mut String, name: &str, base: &str, schema: &Value, co
         out.push_str(&format!(
             "    __pydantic_extra__: dict[str, {more}]  # pyright: ignore[reportIncompatibleVariableOverride]\n"
         ));
-    } else if taken.is_empty() && command.is_none() && !schema["description"].is_string() {
+    } else if taken.is_empty() && command.is_none() && limits.is_none() && !schema["description"].is_string()
+    {
         out.push_str("    pass\n");
     }
 }

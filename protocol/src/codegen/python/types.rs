@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::catalog::camel;
+use super::limits::limits;
+use crate::{catalog::camel, validate::literals};
 
 /// What no field may be called: Python's keywords (3.11), the built-in types that annotations speak of, and what
 /// models and commands have of their own.
@@ -63,6 +64,19 @@ const TAKEN_FIELDS: &[&str] = &[
 /// The type of what a schema describes. The catalogue takes no keyword that this does not know; objects with
 /// fields have got a name before ([`name_objects`]).
 pub(super) fn type_of(schema: &Value) -> String {
+    let of = plain_type_of(schema);
+    // Of values that are all listed the edge takes others too, and looks at their types alone.
+    let listed = schema
+        .as_object()
+        .is_some_and(|keywords| literals(keywords).is_some());
+    match limits(schema).filter(|_| !listed) {
+        Some(limits) => format!("Annotated[{of}, {limits}]"),
+        None => of,
+    }
+}
+
+/// The same without what stands beside the type: for what no model reads.
+pub(super) fn plain_type_of(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
         return reference.trim_start_matches("#/$defs/").to_owned();
     }
@@ -343,6 +357,23 @@ mod tests {
                 json!({ "type": "number", "exclusiveMinimum": 0, "multipleOf": 0.5 }),
                 "Annotated[float, Field(gt=0, multiple_of=0.5)]",
             ),
+            (
+                json!({ "type": "string", "minLength": 1 }),
+                "Annotated[str, Limits(min_length=1)]",
+            ),
+            (
+                json!({ "type": ["string", "null"], "pattern": "a" }),
+                r#"Annotated[str | None, Limits(pattern="a")]"#,
+            ),
+            (
+                json!({ "$ref": "#/$defs/A", "maxLength": 3 }),
+                "Annotated[A, Limits(max_length=3)]",
+            ),
+            (
+                json!({ "type": "array", "items": { "type": "string", "format": "uuid" }, "maxItems": 3 }),
+                r#"Annotated[list[Annotated[str, Limits(format="uuid")]], Limits(max_items=3)]"#,
+            ),
+            (json!({ "enum": ["a"], "maxLength": 3 }), r#"Literal["a"] | str"#),
             (json!({}), "Any"),
         ] {
             assert_eq!(type_of(&schema), of, "{schema}");

@@ -6,7 +6,8 @@ from typing import Any
 
 from IPython.display import HTML, display
 from pydantic import BaseModel
-from pydantic_core import to_json
+
+from rivulet_client._wire import write_json
 
 _html: Any = HTML
 _show: Any = display
@@ -69,9 +70,7 @@ class Table:
 
 
 def _as_json(data: BaseModel | Mapping[str, Any]) -> str:
-    if isinstance(data, BaseModel):
-        return data.model_dump_json(by_alias=True)
-    return to_json(data).decode()
+    return write_json(data).decode()
 
 
 def _cut(text: str) -> str:

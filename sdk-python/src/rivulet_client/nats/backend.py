@@ -13,9 +13,10 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
-from rivulet_client._wire import Model
+from rivulet_client._limits import RECEIVED
+from rivulet_client._wire import Model, read_json, write_json
 from rivulet_client.errors import InvalidUserId
 from rivulet_client.family import Command
 from rivulet_client.subject import unescape_user_id
@@ -206,7 +207,7 @@ class Backend:
                 if not isinstance(reply, command.reply):
                     got, due = type(reply).__name__, command.reply.__name__
                     raise TypeError(f"{name} is answered with {due}, not {got}")
-                return b'{"data":%b}' % reply.model_dump_json(by_alias=True).encode()
+                return b'{"data":%b}' % write_json(reply)
             except Refused as refused:
                 return _refusal(refused)
             except Exception:
@@ -239,13 +240,13 @@ class _Command:
 
 def _read(model: type[Command[Any]], payload: bytes) -> Command[Any]:
     try:
-        data = from_json(payload, allow_inf_nan=False)
+        data = read_json(payload)
     except ValueError:
         raise Refused("INVALID_JSON", "not JSON") from None
     if not isinstance(data, dict):
         raise Refused("INVALID_MESSAGE", "a command's data is one JSON object", field="data")
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context=RECEIVED)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
@@ -253,7 +254,11 @@ def _read(model: type[Command[Any]], payload: bytes) -> Command[Any]:
 
 
 def _refusal(refused: Refused) -> bytes:
-    return to_json({"error": refused.error}, fallback=str)
+    try:
+        return write_json({"error": refused.error})
+    except ValueError:
+        # A field that JSON has no form for is said as text.
+        return to_json({"error": refused.error}, fallback=str)
 
 
 async def _respond(message: Msg, answer: bytes) -> None:

@@ -14,10 +14,10 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.errors import APIError
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 from rivulet_client._generated import ErrorCode
 from rivulet_client._generated import family as built_in
+from rivulet_client._wire import read_json, write_json
 from rivulet_client.errors import RivuletError
 from rivulet_client.family import Family
 from rivulet_client.subject import escape_user_id
@@ -26,6 +26,9 @@ from rivulet_client.subject import escape_user_id
 # again and again.
 _ATTEMPT = 5.0
 _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+# As many bytes as an event may have on a router that is configured by default (`sessions.max_event_bytes`).
+_MOST_BYTES = 256 * 1024
 
 _EVENT_TYPE = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){0,7}")
 _ONE_WORD = re.compile("[!-~]+")
@@ -71,7 +74,7 @@ class NotStored(RivuletError):  # noqa: N818 (a word of the field, as the packag
 
     `code` is `OUTCOME_UNKNOWN`: it was sent, no acknowledgement came by the deadline, and publishing it again
     with this `message_id` is safe; `UNAVAILABLE`: nothing was stored, as no stream takes the subject or the
-    connection is gone; `TOO_LARGE`: larger than NATS takes; `INTERNAL`: the stream refused it.
+    connection is gone; `TOO_LARGE`: larger than routers or NATS take; `INTERNAL`: the stream refused it.
     """
 
     message_id: str
@@ -109,11 +112,14 @@ class Publisher:
         audience: Literal["header", "token"] = "header",
         deadline: float = 30.0,
         domain: str | None = None,
+        max_event_bytes: int = _MOST_BYTES,
     ) -> None:
         """
         `families`: your own event families, beside the built-in ones. `audience`: how the router's source
         learns whom an event is for, by headers (its `auto` and `header`) or by the subject's last token
         (`token:N`). `deadline`: seconds until `NotStored`, all attempts together. `domain`: of JetStream.
+        `max_event_bytes`: what the routers are configured with (`sessions.max_event_bytes`): a larger event
+        is not published, as they would reject it.
         """
         self._stream = connection.jetstream(domain=domain)
         self._models: dict[str, type[BaseModel]] = {}
@@ -128,6 +134,7 @@ class Publisher:
                 self._types.setdefault(model, []).append(event_type)
         self._audience = audience
         self._deadline = deadline
+        self._max_event_bytes = max_event_bytes
 
     async def publish(
         self,
@@ -186,11 +193,20 @@ class Publisher:
         headers.append(("Nats-Msg-Id", _one_word("message_id", message_id)))
         if event.traceparent is not None:
             headers.append(("traceparent", _one_word("traceparent", event.traceparent)))
-        if isinstance(data, BaseModel):
-            payload = data.model_dump_json(by_alias=True).encode()
-        else:
-            payload = to_json(data, inf_nan_mode="constants")
+        payload = write_json(data)
+        self._check(event_type, payload)
         return _Message(subject, payload, _Headers(headers), message_id)
+
+    def _check(self, event_type: str, payload: bytes) -> None:
+        """Raises `ValueError` where routers would reject what is written, however it was built."""
+        try:
+            written = read_json(payload)
+        except ValueError as error:
+            raise ValueError(
+                f"the data of {event_type} is written as no JSON that routers take: {error}"
+            ) from None
+        if model := self._models.get(event_type):
+            model.model_validate(written)
 
     def _typed(self, event: Outgoing) -> tuple[str, BaseModel | Mapping[str, Any]]:
         """The event's type, and its data as the model of that type, if there is one."""
@@ -241,6 +257,9 @@ class Publisher:
         # Whether an attempt may have reached the stream.
         sent = False
         fault: Exception | None = None
+        if len(message.payload) > self._max_event_bytes:
+            text = f"{len(message.payload)} bytes are more than the {self._max_event_bytes} that routers take"
+            raise NotStored("TOO_LARGE", f"{text} (`sessions.max_event_bytes`)", message.message_id)
         for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
             remaining = ends - now()
             if remaining <= 0:

@@ -99,7 +99,8 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
+        // As bytes: a key may hold half a surrogate pair, which is no text.
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -110,8 +111,63 @@ impl Visitor<'_> for Key<'_> {
         formatter.write_str("a key")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.wanted.iter().position(|wanted| *wanted == Some(key)))
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
+        let is = |wanted: &Option<&str>| wanted.is_some_and(|wanted| wanted.as_bytes() == key);
+        Ok(self.wanted.iter().position(is))
+    }
+}
+
+/// The first fields of an object: their names, halves of surrogate pairs replaced, and their values. For an
+/// explanation, so what is no object has none.
+pub(super) fn first_fields(object: &[u8]) -> Vec<(String, &RawValue)> {
+    let mut json = serde_json::Deserializer::from_slice(object);
+    serde::Deserializer::deserialize_map(&mut json, FirstFields).unwrap_or_default()
+}
+
+/// How many fields an explanation looks at.
+const FIRST: usize = 200;
+
+struct FirstFields;
+
+impl<'de> Visitor<'de> for FirstFields {
+    type Value = Vec<(String, &'de RawValue)>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(name) = map.next_key_seed(Name)? {
+            let value = map.next_value()?;
+            if fields.len() < FIRST {
+                fields.push((name, value));
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// A key, halves of surrogate pairs replaced.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = String;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = String;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
+        Ok(String::from_utf8_lossy(key).into_owned())
     }
 }
 

@@ -29,7 +29,7 @@ fn read(source: &Source, subject: &str, headers: &[(&str, &str)], payload: &str)
     let payload = Bytes::copy_from_slice(payload.as_bytes());
     let map = (!headers.is_empty()).then_some(&map);
     match sources.read(subject, map, &payload, &|_, _| Ok(())) {
-        Ok(Reading::Event(content)) => {
+        Ok(content) => {
             let audience = match content.audience {
                 Audience::Everyone => "everyone".to_owned(),
                 Audience::Users(users) => users.iter().map(UserId::as_str).collect::<Vec<_>>().join(","),
@@ -41,7 +41,6 @@ fn read(source: &Source, subject: &str, headers: &[(&str, &str)], payload: &str)
             );
             format!("{} {audience} {data}", content.event_type)
         }
-        Ok(Reading::NoAudience) => "nobody".to_owned(),
         Err(rejection) => format!("{} {}", rejection.rule, rejection.pointer),
     }
 }
@@ -69,9 +68,46 @@ fn the_audience_has_five_forms() {
             "blob.created",
             &[],
             r#"{"a":{"user_id":"u2"}}"#,
-            "nobody",
+            "no_audience /user_id",
         ),
-        (Payload, "blob.created", &[], r#"{"user_id":1}"#, "user /user_id"),
+        (Payload, "blob.created", &[], r#"{"user_id":7}"#, "7"),
+        (Payload, "blob.created", &[], r#"{"user_id":0}"#, "0"),
+        (
+            Payload,
+            "blob.created",
+            &[],
+            r#"{"user_id":12345678901234567890123}"#,
+            "12345678901234567890123",
+        ),
+        (Payload, "blob.created", &[], r#"{"user_id":-7}"#, "user /user_id"),
+        (
+            Payload,
+            "blob.created",
+            &[],
+            r#"{"user_id":7.0}"#,
+            "user /user_id",
+        ),
+        (
+            Payload,
+            "blob.created",
+            &[],
+            r#"{"user_id":7e1}"#,
+            "user /user_id",
+        ),
+        (
+            Payload,
+            "blob.created",
+            &[],
+            r#"{"user_id":true}"#,
+            "user /user_id",
+        ),
+        (
+            Payload,
+            "blob.created",
+            &[],
+            r#"{"user_id":"\ud83d"}"#,
+            "user /user_id",
+        ),
         (
             Payload,
             "blob.created",
@@ -134,14 +170,14 @@ fn the_audience_has_five_forms() {
             mine,
             "audience_conflict ",
         ),
-        (Header, "blob.created", &[], mine, "nobody"),
+        (Header, "blob.created", &[], mine, "no_audience "),
         // A header if there is one.
         (Auto, "blob.created", &[], mine, "u1"),
         (Auto, "blob.created", &[(U, "u2")], mine, "u2"),
         (Auto, "blob.created", &[(U, "u2")], r#"{"user_id":7}"#, "u2"),
         (Auto, "blob.created", &[(A, "everyone")], mine, "everyone"),
         (Auto, "blob.created", &[(U, " ")], mine, "user "),
-        (Auto, "blob.created", &[], "{}", "nobody"),
+        (Auto, "blob.created", &[], "{}", "no_audience "),
         // Whatever the event says.
         (Everyone, "blob.created", &[], mine, "everyone"),
         (Everyone, "blob.created", &[], r#"{"user_id":7}"#, "everyone"),
@@ -157,7 +193,7 @@ fn the_audience_has_five_forms() {
         (Token(2), "blob.created.a=2Eb", &[], mine, "a.b"),
         (Token(2), "blob.created.==everyone", &[], mine, "everyone"),
         (Token(2), "blob.created.=2a", &[], mine, "user "),
-        (Token(2), "blob.created", &[], mine, "nobody"),
+        (Token(2), "blob.created", &[], mine, "no_audience "),
         (Token(2), "blob.created.u2", &[(U, "u2")], mine, "u2"),
         (
             Token(2),
@@ -200,7 +236,7 @@ fn the_audience_has_five_forms() {
     ];
     for (audience, subject, headers, payload, expected) in cases {
         let read = read(&by(audience.clone()), subject, headers, payload);
-        let expected = if expected.contains(' ') && !expected.starts_with(' ') || *expected == "nobody" {
+        let expected = if expected.contains(' ') && !expected.starts_with(' ') {
             (*expected).to_owned()
         } else {
             format!("blob.created {expected} {payload}")
@@ -209,6 +245,128 @@ fn the_audience_has_five_forms() {
     }
     let long = format!(r#"{{"user_id":"{}"}}"#, "x".repeat(129));
     assert_eq!(read(&by(Payload), "blob.created", &[], &long), "user /user_id");
+}
+
+#[test]
+fn a_source_names_the_field_of_its_users() {
+    let source = by(AudienceFrom::Field("to".to_owned()));
+    let list = |count: usize| {
+        let ids: Vec<_> = (0..count).map(|id| id.to_string()).collect();
+        format!(r#"{{"to":[{}]}}"#, ids.join(","))
+    };
+    for (payload, expected) in [
+        (r#"{"to":"u1","user_id":"u2"}"#, "u1"),
+        (r#"{"to":7}"#, "7"),
+        (r#"{"to":["u2",7,"u1","u2"]}"#, "7,u1,u2"),
+        (r#"{"to":[ "u2" , "u1" ]}"#, "u1,u2"),
+        (r#"{"to":[]}"#, "no_audience /to"),
+        (r#"{"user_id":"u1"}"#, "no_audience /to"),
+        (r#"{"to":null}"#, "user /to"),
+        (r#"{"to":{"id":"u1"}}"#, "user /to"),
+        (r#"{"to":["u1",null]}"#, "user /to/1"),
+        (r#"{"to":["u1",["u2"]]}"#, "user /to/1"),
+        (r#"{"to":["u1",""]}"#, "user /to/1"),
+        (r#"{"to":["u1"],"to":["u2"]}"#, "duplicate_field /to"),
+    ] {
+        let expected = match expected.contains(' ') {
+            true => expected.to_owned(),
+            false => format!("blob.created {expected} {payload}"),
+        };
+        assert_eq!(read(&source, "blob.created", &[], payload), expected, "{payload}");
+    }
+    let sources = Sources::new(std::slice::from_ref(&source), 1 << 20, &[]).unwrap();
+    let users = |payload: String| {
+        let read = sources.read("blob.created", None, &Bytes::from(payload), &|_, _| Ok(()));
+        read.map(|content| match content.audience {
+            Audience::Users(users) => users.len(),
+            Audience::Everyone => panic!(),
+        })
+    };
+    assert_eq!(users(list(1_000)), Ok(1_000));
+    let rejection = users(list(1_001)).unwrap_err();
+    assert_eq!((rejection.rule, rejection.pointer), (Rule::User, "/to".into()));
+}
+
+/// What the rejection of a message without an audience says.
+fn looked_for(source: &Source, headers: &[(&str, &str)], payload: &'static str) -> String {
+    let sources = Sources::new(std::slice::from_ref(source), 1_000, &[]).unwrap();
+    let map = headers.iter().map(|(name, value)| {
+        let name: async_nats::HeaderName = name.parse().unwrap();
+        (name, async_nats::HeaderValue::from(*value))
+    });
+    let payload = Bytes::from_static(payload.as_bytes());
+    let read = sources.read(
+        "blob.created",
+        Some(&HeaderMap::from_iter(map)),
+        &payload,
+        &|_, _| Ok(()),
+    );
+    let rejection = read.unwrap_err();
+    assert_eq!(rejection.rule, Rule::NoAudience, "{}", rejection.message);
+    let message = rejection.message;
+    message
+        .strip_prefix("it names no audience; looked for: ")
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn an_event_without_an_audience_says_what_was_looked_for_and_what_is_near() {
+    let auto = "the header `Rivulet-User` or `Rivulet-Audience`, or the top-level field `user_id`";
+    let source = by(AudienceFrom::Auto);
+    for (headers, payload, near) in [
+        (&[][..], "{}", ""),
+        (
+            &[("Nats-Msg-Id", "1"), ("traceparent", "x")][..],
+            r#"{"blob_id":"b"}"#,
+            "",
+        ),
+        (
+            &[("Rivulet-Usr", "u1")][..],
+            "{}",
+            "; there is the header `Rivulet-Usr`",
+        ),
+        (
+            &[("rivulet-users", "u1")][..],
+            "{}",
+            "; there is the header `rivulet-users`",
+        ),
+        (&[][..], r#"{"userId":"u1"}"#, "; there is the field `userId`"),
+        (
+            &[("Rivulet_User", "u1")][..],
+            r#"{"USER-ID":"u1","a":{"user_id":1}}"#,
+            "; there is the header `Rivulet_User`, the field `USER-ID`",
+        ),
+        (&[][..], r#"{"user":"u1"}"#, "; there is the field `user`"),
+        (&[][..], r#"{"\ud83d":1}"#, ""),
+    ] {
+        assert_eq!(
+            looked_for(&source, headers, payload),
+            format!("{auto}{near}"),
+            "{headers:?} {payload}"
+        );
+    }
+    // What another form of source would read.
+    assert_eq!(
+        looked_for(&by(AudienceFrom::Header), &[], r#"{"user_id":"u1"}"#),
+        "the header `Rivulet-User` or `Rivulet-Audience`; there is the field `user_id`"
+    );
+    assert_eq!(
+        looked_for(&by(AudienceFrom::Payload), &[("Rivulet-User", "u1")], "{}"),
+        "the top-level field `user_id`; there is the header `Rivulet-User`"
+    );
+    assert_eq!(
+        looked_for(&by(AudienceFrom::Token(2)), &[], "{}"),
+        "token 2 of the subject, counted from 0"
+    );
+    let enveloped = Source {
+        data: DataFrom::Field("data".to_owned()),
+        ..by(AudienceFrom::Field("to".to_owned()))
+    };
+    assert_eq!(
+        looked_for(&enveloped, &[], r#"{"data":{"to":"u1"}}"#),
+        "the top-level field `to`; there is the field `to` within `data`"
+    );
 }
 
 #[test]
@@ -221,6 +379,7 @@ fn the_payload_is_a_json_object() {
             "blob.created everyone  {\n\"b\": 1.0, \"a\":12345678901234567890 } ",
         ),
         (r#"{"a":"\ud800"}"#, r#"blob.created everyone {"a":"\ud800"}"#),
+        (r#"{"a\ud83d":1}"#, r#"blob.created everyone {"a\ud83d":1}"#),
         ("", "json "),
         ("{", "json "),
         ("{} {}", "json "),
@@ -356,7 +515,7 @@ fn the_data_may_stand_in_an_envelope() {
         (r#"{"user_id":"u1","data":[]}"#, "data /data"),
         (r#"{"user_id":"u1","data":null}"#, "data /data"),
         (r#"{"user_id":"u1"}"#, "data /data"),
-        (r#"{"data":{"user_id":"u1"}}"#, "nobody"),
+        (r#"{"data":{"user_id":"u1"}}"#, "no_audience /user_id"),
         (r#"{"user_id":"u1","data":{},"data":{}}"#, "duplicate_field /data"),
     ] {
         assert_eq!(
@@ -377,7 +536,7 @@ fn a_failed_processor_is_an_error_too() {
             async_nats::HeaderValue::from("u1"),
         )]);
         match sources.read("processor.failed", Some(&headers), &payload, &|_, _| Ok(())) {
-            Ok(Reading::Event(content)) => content
+            Ok(content) => content
                 .as_error
                 .map(|error| String::from_utf8(error.to_vec()).unwrap()),
             other => panic!("{other:?}"),
@@ -389,6 +548,9 @@ fn a_failed_processor_is_an_error_too() {
     let bare = r#"{"blob_id":"b","processor_id":"p","message":"m","retry_after":null}"#;
     let error = r#"{"code":"PROCESSOR_FAILED","message":"m","blob_id":"b","processor_id":"p"}"#;
     assert_eq!(as_error(bare).as_deref(), Some(error));
+    let half = r#"{"blob_id":"b","processor_id":"p","message":"\ud83d","\ud83d":1}"#;
+    let error = r#"{"code":"PROCESSOR_FAILED","message":"\ud83d","blob_id":"b","processor_id":"p"}"#;
+    assert_eq!(as_error(half).as_deref(), Some(error));
     assert_eq!(as_error("{}"), None);
 }
 
@@ -413,33 +575,10 @@ fn data_is_checked_as_the_source_says() {
     assert_eq!(rejection.rule.to_string(), "schema.required");
     assert_eq!(rejection.rule.label(), "schema");
     for (validate, warned) in [(Validation::Warn, true), (Validation::Off, false)] {
-        let Ok(Reading::Event(content)) = read(validate) else {
+        let Ok(content) = read(validate) else {
             panic!("{validate:?}");
         };
         assert_eq!(content.warning.is_some(), warned);
-    }
-}
-
-#[test]
-fn a_trace_is_carried() {
-    let sources = Sources::new(&[by(AudienceFrom::Everyone)], 1_000, &[]).unwrap();
-    for (traceparent, expected) in [
-        (
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            Some("4bf92f3577b34da6a3ce929d0e0e4736"),
-        ),
-        ("00-4bf9-00f067aa0ba902b7-01", None),
-        ("nonsense", None),
-    ] {
-        let mut headers = HeaderMap::new();
-        headers.insert("Traceparent", traceparent);
-        let read = sources.read("blob.x", Some(&headers), &Bytes::from_static(b"{}"), &|_, _| {
-            Ok(())
-        });
-        let Ok(Reading::Event(content)) = read else {
-            panic!()
-        };
-        assert_eq!(content.trace_id.as_deref(), expected);
     }
 }
 

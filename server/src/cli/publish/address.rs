@@ -9,7 +9,7 @@ use rivulet_protocol::{
 use rivulet_router::{
     bus::{
         rehearse,
-        source::{Check, Content, Reading, Rejection, Rule, Sources},
+        source::{Check, Content, Rejection, Rule, Sources},
     },
     config::{AudienceFrom, Config, Source, TypeFrom},
     event::Audience,
@@ -99,11 +99,12 @@ impl Draft {
         let headers = message.headers();
         let subject = &message.subject;
         let content = match rehearse(sources, subject, &headers, payload, check) {
-            Ok(Reading::Event(content)) => content,
-            Ok(Reading::NoAudience) => {
-                let why = "it says nowhere whom it is for: --user, --everyone or a `user_id` in its data";
-                return Err((Rule::Audience, why.to_owned()));
-            }
+            Ok(content) => content,
+            Err(Rejection {
+                rule: rule @ Rule::NoAudience,
+                message,
+                ..
+            }) => return Err((rule, format!("{message}; or give --user or --everyone"))),
             Err(rejection) => {
                 let Rejection {
                     rule,
@@ -146,12 +147,10 @@ impl Draft {
         if self.everyone {
             return Some(Audience::Everyone);
         }
-        let mut users: Vec<UserId> = Vec::new();
-        for user in &self.users {
-            if !users.contains(user) {
-                users.push(user.clone());
-            }
-        }
+        // As the router reads them: each once, in order.
+        let mut users = self.users.clone();
+        users.sort_unstable();
+        users.dedup();
         (!users.is_empty()).then_some(Audience::Users(users))
     }
 

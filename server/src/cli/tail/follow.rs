@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use rivulet_protocol::{
     error::{ErrorBody, ErrorCode},
+    halves,
     message::{Connected, Draining, Gap, Head, Resumed, SUBPROTOCOL},
     pattern::Pattern,
 };
@@ -354,8 +355,8 @@ fn frames(text: &str) -> Vec<&RawValue> {
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(data: &'a RawValue) -> Option<T> {
-    serde_json::from_str(data.get()).ok()
+fn read<T: for<'de> Deserialize<'de>>(data: &RawValue) -> Option<T> {
+    halves::read(data.get()).ok()
 }
 
 fn reason(gap: &Gap) -> String {

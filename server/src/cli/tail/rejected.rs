@@ -5,7 +5,8 @@ use rivulet_router::{
     bus::{Rejected, Rejections},
     config::Config,
 };
-use serde_json::{json, value::RawValue};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
     super::{Failure, within_seconds},
@@ -23,7 +24,7 @@ pub(super) async fn watch(
     logging::start_for_a_tool();
     let mut rejections = within_seconds(Rejections::connect(&config.nats, &config.data_dir)).await?;
     eprintln!("· watching rejected events");
-    while let Some(rejected) = rejections.next().await {
+    while let Some(rejected) = rejections.next().await.map_err(Failure::other)? {
         if patterns.iter().any(|pattern| pattern.matches(&rejected.subject))
             && printer.line(&line(&rejected, &printer))?
         {
@@ -31,6 +32,20 @@ pub(super) async fn watch(
         }
     }
     Err(Failure::other("the connection to NATS is closed"))
+}
+
+/// A rejected event as one JSON object.
+#[derive(Serialize)]
+struct Line<'a> {
+    subject: &'a str,
+    seq: Option<u64>,
+    size: usize,
+    rule: &'a str,
+    pointer: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+    payload: &'a RawValue,
 }
 
 fn line(rejected: &Rejected, printer: &Printer) -> String {
@@ -43,18 +58,34 @@ fn line(rejected: &Rejected, printer: &Printer) -> String {
         pointer,
         message,
         payload,
+        traceparent,
     } = rejected;
     let payload = String::from_utf8_lossy(payload);
     let raw: Option<&RawValue> = serde_json::from_str(&payload).ok();
     if printer.format == Format::Json {
-        let mut line = json!({
-            "subject": subject, "seq": seq, "size": size, "rule": rule, "pointer": pointer, "message": message,
-        });
-        // JSON as JSON, anything else as text.
-        line["payload"] = raw
-            .and_then(|raw| serde_json::from_str(raw.get()).ok())
-            .unwrap_or_else(|| payload.as_ref().into());
-        return line.to_string();
+        // JSON as the bytes that it is but for line breaks, which JSON has between its tokens alone; anything else as
+        // text.
+        let flat = payload.replace(['\n', '\r'], " ");
+        let raw: Option<&RawValue> = serde_json::from_str(&flat).ok();
+        let text;
+        let payload = match raw {
+            Some(raw) => raw,
+            None => {
+                text = to_raw_value(&payload).expect("a text");
+                &text
+            }
+        };
+        let line = Line {
+            subject,
+            seq: *seq,
+            size: *size,
+            rule,
+            pointer,
+            message,
+            traceparent: traceparent.as_deref(),
+            payload,
+        };
+        return serde_json::to_string(&line).expect("texts, numbers and JSON");
     }
     let seq = seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string());
     let place = if pointer.is_empty() {

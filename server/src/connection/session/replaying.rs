@@ -14,6 +14,7 @@ use crate::{
     connection::resume::Resume,
     encoded::Encoded,
     history::Segment,
+    metrics::Held,
     router::{Asked, Interest, Position, Registration, Replay, Step},
 };
 
@@ -37,6 +38,7 @@ pub(super) struct Replaying {
     undecided: bool,
     /// Whether the client asked for it and is told of its end.
     asked: bool,
+    _counted: Held,
 }
 
 /// What came of a pull.
@@ -57,13 +59,19 @@ pub struct ReadBack {
 
 impl Replaying {
     /// A replay that goes on from here on.
-    pub(super) fn new(replay: Replay, permit: Option<OwnedSemaphorePermit>, asked: bool) -> Box<Self> {
+    pub(super) fn new(
+        replay: Replay,
+        permit: Option<OwnedSemaphorePermit>,
+        asked: bool,
+        counted: Held,
+    ) -> Box<Self> {
         Box::new(Self {
             replay,
             permit,
             reads: false,
             undecided: false,
             asked,
+            _counted: counted,
         })
     }
 }
@@ -141,10 +149,8 @@ impl Session {
             Arc::clone(&self.outbox),
             from,
         );
-        if matches!(self.phase, Phase::Live(_)) {
-            self.node.metrics.history.replaying.inc();
-        }
-        self.phase = Phase::Replaying(Replaying::new(replay, permit, asked));
+        let counted = Held::of(&self.node.metrics.history.replaying);
+        self.phase = Phase::Replaying(Replaying::new(replay, permit, asked, counted));
         // After it has left the router: nothing joins them any more.
         self.outbox.withdraw_events();
     }
@@ -170,7 +176,6 @@ impl Session {
             Step::Moved => Pull::Passed,
             Step::Live(registration) => {
                 self.phase = Phase::Live(registration);
-                self.node.metrics.history.replaying.dec();
                 Pull::Passed
             }
             Step::Beyond { epoch, after, to } => {
