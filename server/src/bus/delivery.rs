@@ -83,6 +83,10 @@ impl Taker for Delivery {
         self.metrics.nats.repaired.inc();
     }
 
+    fn forged(&mut self, messages: u64) {
+        self.metrics.nats.forged.inc_by(messages);
+    }
+
     /// Tells the others how the feed stands, where that changed.
     fn tell(&mut self, state: FeedState, dispatched: Option<u64>) {
         let nats = &self.metrics.nats;

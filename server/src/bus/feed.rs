@@ -65,6 +65,8 @@ pub(super) trait Taker: Send {
     fn gap(&mut self, gap: Gap, label: &'static str);
     /// What it took last had been read back.
     fn repaired(&mut self);
+    /// So many messages came as the stream's that the stream does not have.
+    fn forged(&mut self, _messages: u64) {}
     /// How the feed stands, and up to where it has brought the stream.
     fn tell(&mut self, state: FeedState, dispatched: Option<u64>);
     /// When it wants to act by itself.
@@ -91,6 +93,8 @@ pub(super) struct Feed {
     /// How many times the connection had been established when the feed last looked.
     connects: u64,
     next_check: Instant,
+    /// When forged messages were last said of in the log.
+    forged_said: Option<Instant>,
 }
 
 /// The messages of all subscriptions.
@@ -161,6 +165,10 @@ impl Feed {
                 && self.link.is_connected()
             {
                 durable.continuity.asking();
+                durable.held.asking(now);
+                if let Some(by_user) = &mut durable.by_user {
+                    by_user.asking();
+                }
                 check = Some(check_head(&self.link, &durable.stream.name));
                 self.next_check = now + CHECK_INTERVAL;
             }
@@ -215,7 +223,11 @@ impl Feed {
                 self.dispatch(&arrived, now);
                 self.take_held(now);
             }
-            Arrival::Early => durable.held.push(arrived),
+            Arrival::Early => {
+                // Whether it exists, only the leader says.
+                self.next_check = self.next_check.min(durable.held.may_ask(now));
+                durable.held.push(arrived);
+            }
             // Late, or of a stream made anew: the head's epoch says which.
             Arrival::Past => self.next_check = self.next_check.min(now + CHECK_SOON),
         }
@@ -232,7 +244,9 @@ impl Feed {
             return;
         };
         if digest.epoch == mark(durable.continuity.epoch()) {
-            by_user.learn(digest, &mut durable.continuity, now);
+            if by_user.learn(digest, &mut durable.continuity) {
+                self.next_check = self.next_check.min(durable.held.may_ask(now));
+            }
         } else {
             self.next_check = self.next_check.min(now + CHECK_SOON);
         }

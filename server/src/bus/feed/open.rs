@@ -153,6 +153,7 @@ impl Feed {
             durable,
             connects,
             next_check: Instant::now() + CHECK_INTERVAL,
+            forged_said: None,
         };
         feed.tell();
         feed
