@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    mem,
     sync::Arc,
 };
 
@@ -41,6 +42,19 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Whom it is for.
+    pub fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    /// Whether a session would be sent the same for both.
+    pub fn is(&self, other: &Self) -> bool {
+        let error = |kept: &Self| kept.as_error.as_ref().map(|error| error.frame().clone());
+        self.audience == other.audience
+            && self.encoded.frame() == other.encoded.frame()
+            && error(self) == error(other)
+    }
+
     /// From an event of a durable source and its encoding; `None` for one of a core source.
     pub fn new(event: &Event, encoded: Encoded, as_error: Option<Encoded>) -> Option<Self> {
         Self::part(event, event.audience.clone(), 1, encoded, as_error)
@@ -150,6 +164,24 @@ impl Span {
     /// Notes that nothing up to `seq` is for anybody.
     pub fn advance(&mut self, seq: u64) {
         self.to = self.to.max(seq);
+    }
+
+    /// The event at a sequence, if there is one.
+    pub fn event_at(&self, seq: u64) -> Option<&Kept> {
+        let place = self.kept.binary_search_by_key(&seq, |kept| kept.seq).ok()?;
+        self.kept.get(place)
+    }
+
+    /// Puts another event, or none, in the place of what is at `seq`, which the span covers. Walks over all events.
+    pub fn replace(&mut self, seq: u64, event: Option<Kept>) {
+        let (after, to) = (self.after, self.to);
+        let mut kept = mem::replace(self, Self::new(after)).kept;
+        let behind = kept.split_off(kept.partition_point(|kept| kept.seq < seq));
+        let behind = behind.into_iter().filter(|kept| kept.seq > seq);
+        for event in kept.into_iter().chain(event).chain(behind) {
+            self.push(event);
+        }
+        self.advance(to);
     }
 
     /// Takes out the oldest until what is left is at most `bytes`.
@@ -281,6 +313,22 @@ mod tests {
         assert_eq!(seqs(&span, "eve", 12), [13, 17]);
         assert_eq!(seqs(&span, "ada", 20), [0; 0]);
         assert!(span.covers(10) && span.covers(20) && !span.covers(9) && !span.covers(21));
+    }
+
+    #[test]
+    fn an_event_is_replaced_in_its_place() {
+        let mut span = Span::new(10);
+        for (seq, users) in [(11, &["ada"][..]), (12, &["eve"]), (14, &["ada"])] {
+            span.push(kept(seq, users));
+        }
+        span.advance(20);
+        span.replace(12, Some(kept(12, &["ada"])));
+        span.replace(13, Some(kept(13, &[])));
+        span.replace(14, None);
+        assert_eq!(seqs(&span, "ada", 10), [11, 12, 13]);
+        assert_eq!(seqs(&span, "eve", 10), [13]);
+        assert!(span.event_at(14).is_none() && span.event_at(12).is_some());
+        assert_eq!((span.after(), span.to(), span.len()), (10, 20, 3));
     }
 
     #[test]

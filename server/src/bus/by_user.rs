@@ -17,7 +17,7 @@ use std::{
 
 use async_nats::{Client, Subscriber};
 use futures_util::{FutureExt, StreamExt, future::AbortHandle, stream::abortable};
-use rivulet_protocol::subject::UserId;
+use rivulet_protocol::subject::{EVERYONE_TOKEN, UserId};
 use tokio::task::unconstrained;
 
 use super::{
@@ -151,10 +151,25 @@ impl ByUser {
             self.waiting.clear();
             self.waiting_bytes = 0;
         }
-        self.waiting_bytes += arrived.bytes();
-        if let Some(twin) = self.waiting.insert(seq, arrived) {
+        if let Some(twin) = self.waiting.remove(&seq) {
             self.waiting_bytes -= twin.bytes();
+            if twin.payload != arrived.payload || twin.subject != arrived.subject {
+                // One of them is not the stream's: neither is taken, and it is read back.
+                return;
+            }
         }
+        self.waiting_bytes += arrived.bytes();
+        self.waiting.insert(seq, arrived);
+    }
+
+    /// Whether a message that comes late should have been dispatched: it is of somebody who was here when its turn was.
+    pub(super) fn is_owed(&self, arrived: &Arrived, seq: u64) -> bool {
+        let since = match arrived.subject.split('.').nth(self.shape.user) {
+            Some(EVERYONE_TOKEN) => self.presence.since_first(),
+            Some(token) => UserId::unescape(token).map_or(u64::MAX, |user| self.presence.since(&user)),
+            None => u64::MAX,
+        };
+        since < seq
     }
 
     /// Takes a digest of this epoch. One that is next is taken as it comes, one that is ahead when the leader vouches

@@ -13,7 +13,7 @@ use super::{
     rejected::Outlet,
     source::{Check, Reading, Sources},
 };
-use crate::metrics::Metrics;
+use crate::{event::Event, metrics::Metrics};
 
 /// The way from the feed to the sink.
 pub(super) struct Delivery {
@@ -23,6 +23,16 @@ pub(super) struct Delivery {
     pub(super) metrics: Arc<Metrics>,
     pub(super) outlet: Outlet,
     pub(super) state: watch::Sender<FeedState>,
+}
+
+impl Delivery {
+    /// The event that a message is, if it is one for anybody.
+    fn event(&self, arrived: &Arrived) -> Option<Event> {
+        match arrived.read(&self.sources, &*self.check) {
+            Ok(Reading::Event(content)) => Some(arrived.event(content, Instant::now())),
+            Ok(Reading::NoAudience) | Err(_) => None,
+        }
+    }
 }
 
 impl Taker for Delivery {
@@ -85,6 +95,20 @@ impl Taker for Delivery {
 
     fn forged(&mut self, messages: u64) {
         self.metrics.nats.forged.inc_by(messages);
+    }
+
+    fn agrees(&self, arrived: &Arrived, seq: u64) -> bool {
+        self.sink.agrees(seq, self.event(arrived).as_ref())
+    }
+
+    fn replace(&mut self, stored: Option<&Arrived>, seq: u64) -> bool {
+        let event = stored.and_then(|stored| self.event(stored));
+        let agrees = self.sink.agrees(seq, event.as_ref());
+        if !agrees {
+            self.metrics.nats.gaps.of("replaced").inc();
+            self.sink.replace(seq, event.as_ref());
+        }
+        !agrees
     }
 
     /// Tells the others how the feed stands, where that changed.

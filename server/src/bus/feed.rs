@@ -6,11 +6,12 @@
 //! the stream that was read back; its own ticks. It never waits for anything else, so that the client library's
 //! buffer is empty whenever possible.
 //!
-//! How it begins is in [`open`], the leader's answers in [`head`], what is missing in [`repair`], and how far it
-//! is in [`durable`].
+//! How it begins is in [`open`], the leader's answers in [`head`], what is missing in [`repair`], what came twice in
+//! [`judge`], and how far it is in [`durable`].
 
 mod durable;
 mod head;
+mod judge;
 mod open;
 mod repair;
 
@@ -34,6 +35,7 @@ pub(super) use self::open::Durables;
 use self::{
     durable::Durable,
     head::{CHECK_INTERVAL, CHECK_SOON, HeadCheck, check_head},
+    judge::{Lookup, look_up},
     repair::{Read, read_back},
 };
 use super::{
@@ -67,6 +69,14 @@ pub(super) trait Taker: Send {
     fn repaired(&mut self);
     /// So many messages came as the stream's that the stream does not have.
     fn forged(&mut self, _messages: u64) {}
+    /// Whether it took for a sequence what this message says, as far as it remembers.
+    fn agrees(&self, _arrived: &Arrived, _seq: u64) -> bool {
+        true
+    }
+    /// Takes what the stream has at a sequence, where it took something else. Returns whether it had.
+    fn replace(&mut self, _stored: Option<&Arrived>, _seq: u64) -> bool {
+        false
+    }
     /// How the feed stands, and up to where it has brought the stream.
     fn tell(&mut self, state: FeedState, dispatched: Option<u64>);
     /// When it wants to act by itself.
@@ -108,6 +118,7 @@ impl Feed {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut check: Option<HeadCheck> = None;
         let mut read: Option<Read> = None;
+        let mut lookup: Option<Lookup> = None;
         let signals = Arc::clone(&self.link.signals);
         let presence = self.by_user().map(|by_user| Arc::clone(by_user.presence()));
         let came = async || match &presence {
@@ -140,6 +151,10 @@ impl Feed {
                     read = None;
                     self.repair(chunk);
                 }
+                Some(found) = OptionFuture::from(lookup.as_mut()) => {
+                    lookup = None;
+                    self.judge(found);
+                }
                 _ = ticks.tick() => {}
             }
             if self.interruption() {
@@ -151,6 +166,9 @@ impl Feed {
                 durable.continuity.tick(now);
                 if let Some(by_user) = &mut durable.by_user {
                     by_user.follow(&self.link.client, messages.get_mut(), now);
+                }
+                if lookup.is_none() {
+                    lookup = look_up(durable, now);
                 }
                 if read.is_none() && now >= durable.next_read {
                     read = durable
@@ -215,6 +233,8 @@ impl Feed {
         if let Some(by_user) = &mut durable.by_user {
             if seq > durable.continuity.last() {
                 by_user.wait(seq, arrived);
+            } else if by_user.is_owed(&arrived, seq) {
+                self.suspect(&arrived, seq);
             }
             return;
         }
@@ -228,8 +248,11 @@ impl Feed {
                 self.next_check = self.next_check.min(durable.held.may_ask(now));
                 durable.held.push(arrived);
             }
-            // Late, or of a stream made anew: the head's epoch says which.
-            Arrival::Past => self.next_check = self.next_check.min(now + CHECK_SOON),
+            // Late, of a stream made anew, which the head's epoch says, or not the stream's.
+            Arrival::Past => {
+                self.next_check = self.next_check.min(now + CHECK_SOON);
+                self.suspect(&arrived, seq);
+            }
         }
     }
 

@@ -152,7 +152,7 @@ async fn a_node_subscribes_to_its_own_users() {
         let subjects = feed.flat_map(|feed| feed["subscriptions_list"].as_array().unwrap().clone());
         let mut subjects: Vec<String> = subjects
             .map(|subject| subject.as_str().unwrap().to_owned())
-            .filter(|subject| !subject.starts_with("_INBOX"))
+            .filter(|subject| !subject.starts_with("rivulet.inbox"))
             .collect();
         subjects.sort();
         subjects

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::judge::Suspects;
 use crate::bus::{arrived::Arrived, by_user::ByUser, continuity::Continuity, past::Past, stream::Stream};
 
 /// Live messages held while what lies before them is read back: 0.2 s of 40,000 a second, several times what one
@@ -21,6 +22,7 @@ pub(super) struct Durable {
     /// Where the feed is by user.
     pub(super) by_user: Option<ByUser>,
     pub(super) held: Held,
+    pub(super) suspects: Suspects,
     /// When the stream may be read back again after that failed.
     pub(super) next_read: Instant,
     pub(super) oldest: u64,

@@ -14,6 +14,7 @@ use super::{
     Came, Feed, Messages, Taker,
     durable::{Durable, Held},
     head::{CHECK_INTERVAL, first_head},
+    judge::Suspects,
 };
 use crate::bus::{
     BusError,
@@ -138,6 +139,7 @@ impl Feed {
             past,
             by_user,
             held: Held::default(),
+            suspects: Suspects::default(),
             next_read: Instant::now(),
             oldest: at.first,
             head: at.last,
