@@ -89,10 +89,10 @@ pub fn permissions(config: &Config) -> String {
     }
     let mut subscribe = vec![
         (format!("{INBOX_PREFIX}.>"), "answers"),
-        (nodes.clone(), "what nodes say to each other, and to themselves"),
+        (nodes, "what nodes say to each other, and to themselves"),
     ];
     if !sources(true).is_empty() {
-        subscribe.push((live.clone(), "durable events"));
+        subscribe.push((live, "durable events"));
         for subject in sources(true) {
             subscribe.push((subject.to_owned(), "only without JetStream"));
         }
