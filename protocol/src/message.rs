@@ -243,6 +243,9 @@ pub enum GapReason {
     EpochChanged,
     /// The position asked for is beyond the stream's end.
     FutureSeq,
+    /// What came with the sequence after `to_seq` was not the stream's; the stream's own follows. `to_seq` is the
+    /// sequence before it, and `from_seq` the sequence itself.
+    Replaced,
     /// A reason of a later version; kept as it came.
     #[serde(untagged)]
     #[schemars(skip)]

@@ -459,7 +459,7 @@ export interface Gap {
 }
 
 /** Why a range of the stream is out of reach. */
-export type GapReason = 'evicted' | 'epoch_changed' | 'future_seq' | (string & {});
+export type GapReason = 'evicted' | 'epoch_changed' | 'future_seq' | 'replaced' | (string & {});
 
 /** This node is going away. */
 export interface Draining {

@@ -122,7 +122,8 @@ const sharedLink =
         const { stream, to_seq, reason } = said.gap;
         const at = cursor?.stream === stream ? cursor.seq : undefined;
         // A tab that is past it has seen what another one asked for again.
-        if (at !== undefined && (reason === 'future_seq' ? at <= to_seq : at >= to_seq)) return;
+        const back = reason === 'future_seq' || reason === 'replaced';
+        if (at !== undefined && (back ? at <= to_seq : at >= to_seq)) return;
         cursor = { stream, seq: to_seq };
         owner.moved();
         owner.gap(said.gap);

@@ -95,6 +95,12 @@ pub trait Sink: Send + Sync + 'static {
     fn forget(&self, forget: Forget<'_>);
     /// A range of the stream is gone; events go on after it, in the epoch that it names.
     fn gap(&self, gap: Gap);
+    /// Whether what was dispatched for a sequence is this, as far as is remembered.
+    fn agrees(&self, _seq: u64, _event: Option<&Event>) -> bool {
+        true
+    }
+    /// What was dispatched for a sequence was not the stream's, which has this.
+    fn replace(&self, _seq: u64, _event: Option<&Event>) {}
 }
 
 impl Sink for Router {
@@ -120,6 +126,14 @@ impl Sink for Router {
 
     fn gap(&self, gap: Gap) {
         self.gap(gap);
+    }
+
+    fn agrees(&self, seq: u64, event: Option<&Event>) -> bool {
+        self.agrees(seq, event)
+    }
+
+    fn replace(&self, seq: u64, event: Option<&Event>) {
+        self.replace(seq, event);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    mem,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -47,6 +48,19 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Whom it is for.
+    pub fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    /// Whether a session would be sent the same for both.
+    pub fn is(&self, other: &Self) -> bool {
+        let error = |kept: &Self| kept.as_error.as_ref().map(|error| error.frame().clone());
+        self.audience == other.audience
+            && self.encoded.frame() == other.encoded.frame()
+            && error(self) == error(other)
+    }
+
     /// From an event of a durable source and its encoding; `None` for one of a core source.
     pub fn new(event: &Event, encoded: Encoded, as_error: Option<Encoded>) -> Option<Self> {
         Self::part(event, event.audience.clone(), 1, encoded, as_error)
@@ -158,6 +172,25 @@ impl Span {
     /// Notes that nothing up to `seq` is for anybody.
     pub fn advance(&mut self, seq: u64) {
         self.to = self.to.max(seq);
+    }
+
+    /// The event at a sequence, if there is one that was not removed.
+    pub fn event_at(&self, seq: u64) -> Option<&Kept> {
+        let place = self.kept.binary_search_by_key(&seq, |kept| kept.seq).ok()?;
+        let kept = self.kept.get(place)?;
+        (kept.audience != Audience::Users(Vec::new())).then_some(kept)
+    }
+
+    /// Puts another event, or none, in the place of what is at `seq`, which the span covers. Walks over all events.
+    pub fn replace(&mut self, seq: u64, event: Option<Kept>) {
+        let (after, to) = (self.after, self.to);
+        let mut kept = mem::replace(self, Self::new(after)).kept;
+        let behind = kept.split_off(kept.partition_point(|kept| kept.seq < seq));
+        let behind = behind.into_iter().filter(|kept| kept.seq > seq);
+        for event in kept.into_iter().chain(event).chain(behind) {
+            self.push(event);
+        }
+        self.advance(to);
     }
 
     /// Takes out the oldest until what is left is at most `bytes`.

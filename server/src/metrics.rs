@@ -210,6 +210,8 @@ pub struct Nats {
     pub slow_consumer: Counter,
     /// Events read back from the stream because they did not come by themselves.
     pub repaired: Counter,
+    /// Messages that came as the stream's and were not.
+    pub forged: Counter,
     /// With a feed by user: users whose events come.
     pub feed_users: Gauge,
     /// Those of them who have no session.
@@ -460,6 +462,10 @@ impl Metrics {
             repaired: build.counter(
                 "feed_repaired",
                 "Events read back from the stream because they did not come by themselves",
+            ),
+            forged: build.counter(
+                "feed_forged",
+                "Messages that came as the stream's and are not in it: somebody publishes where only NATS or routers should",
             ),
             feed_users: build.gauge("feed_users", "With a feed by user: users whose events come"),
             feed_lingering: build.gauge("feed_lingering", "Those of them who have no session now"),

@@ -127,6 +127,14 @@ impl Presence {
         })))
     }
 
+    /// The sequence after which the events of the first of those who are here come; the greatest number where nobody is.
+    /// Walks over all of them.
+    pub fn since_first(&self) -> u64 {
+        let users = self.lock();
+        let since = users.here.values().map(|user| user.since.load(Ordering::Relaxed));
+        since.min().unwrap_or(u64::MAX)
+    }
+
     /// From which sequence on memory has all of a user's events; the greatest there is for one who is not here.
     pub fn since(&self, user: &UserId) -> u64 {
         if !self.by_user {

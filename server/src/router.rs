@@ -20,6 +20,7 @@
 
 mod index;
 mod interest;
+mod replace;
 mod replay;
 mod shard;
 

@@ -490,7 +490,7 @@ class Gap(Model):
     reason: GapReason
     """Why."""
 
-GapReason = Literal["evicted", "epoch_changed", "future_seq"] | str
+GapReason = Literal["evicted", "epoch_changed", "future_seq", "replaced"] | str
 """Why a range of the stream is out of reach."""
 
 

@@ -17,14 +17,14 @@ use std::{
 
 use async_nats::{Client, Subscriber};
 use futures_util::{FutureExt, StreamExt, future::AbortHandle, stream::abortable};
-use rivulet_protocol::subject::UserId;
+use rivulet_protocol::subject::{EVERYONE_TOKEN, UserId};
 use tokio::task::unconstrained;
 
 use super::{
     arrived::Arrived,
     continuity::Continuity,
     feed::{Came, Messages, Taker},
-    index::Digest,
+    index::{Digest, MOST},
 };
 use crate::{
     config::Shape,
@@ -40,6 +40,8 @@ const WAITING: usize = 8_192;
 const WAITING_BYTES: usize = 16 << 20;
 /// About how many bytes of digests wait for a message: half a million sequences.
 const DIGEST_BYTES: usize = 4 << 20;
+/// About how many bytes of digests wait for the leader's word.
+const DOUBTFUL_BYTES: usize = 1 << 20;
 
 /// Whose events come, and how far they are known.
 pub(super) struct ByUser {
@@ -50,6 +52,11 @@ pub(super) struct ByUser {
     metrics: Arc<Metrics>,
     digests: VecDeque<Digest>,
     digest_bytes: usize,
+    /// Digests that are ahead of what is known: the leader is asked whether the stream reaches so far.
+    doubtful: VecDeque<Digest>,
+    doubtful_bytes: usize,
+    /// How many of them had come when it was asked.
+    asked: usize,
     waiting: BTreeMap<u64, Arrived>,
     waiting_bytes: usize,
     /// The message that is awaited, and since when.
@@ -75,6 +82,9 @@ impl ByUser {
             metrics,
             digests: VecDeque::new(),
             digest_bytes: 0,
+            doubtful: VecDeque::new(),
+            doubtful_bytes: 0,
+            asked: 0,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             lacking: None,
@@ -141,35 +151,99 @@ impl ByUser {
             self.waiting.clear();
             self.waiting_bytes = 0;
         }
-        self.waiting_bytes += arrived.bytes();
-        if let Some(twin) = self.waiting.insert(seq, arrived) {
+        if let Some(twin) = self.waiting.remove(&seq) {
             self.waiting_bytes -= twin.bytes();
+            if twin.payload != arrived.payload || twin.subject != arrived.subject {
+                // One of them is not the stream's: neither is taken, and it is read back.
+                return;
+            }
         }
+        self.waiting_bytes += arrived.bytes();
+        self.waiting.insert(seq, arrived);
     }
 
-    /// Takes a digest of this epoch.
-    pub(super) fn learn(&mut self, digest: Digest, continuity: &mut Continuity, now: Instant) {
-        let known = self
-            .digests
-            .back()
-            .map_or(0, |digest| digest.to)
-            .max(continuity.last());
-        if digest.after > known {
-            // Those before it got lost. What waits already comes before them.
-            continuity.missing(digest.after, now);
-        }
+    /// Whether a message that comes late should have been dispatched: it is of somebody who was here when its turn was.
+    pub(super) fn is_owed(&self, arrived: &Arrived, seq: u64) -> bool {
+        let since = match arrived.subject.split('.').nth(self.shape.user) {
+            Some(EVERYONE_TOKEN) => self.presence.since_first(),
+            Some(token) => UserId::unescape(token).map_or(u64::MAX, |user| self.presence.since(&user)),
+            None => u64::MAX,
+        };
+        since < seq
+    }
+
+    /// Takes a digest of this epoch. One that is next is taken as it comes, one that is ahead when the leader vouches
+    /// for it: returns whether it is to be asked.
+    pub(super) fn learn(&mut self, digest: Digest, continuity: &mut Continuity) -> bool {
+        let known = self.known(continuity);
         if digest.to <= known {
-            return;
+            return false;
         }
+        if digest.after <= known && digest.to - known <= MOST as u64 {
+            self.take_digest(digest, known, continuity);
+            return false;
+        }
+        if self.doubtful_bytes > DOUBTFUL_BYTES {
+            // What they would have said is read back.
+            self.clear_doubtful();
+        }
+        continuity.jumped();
+        self.doubtful_bytes += digest.bytes();
+        self.doubtful.push_back(digest);
+        true
+    }
+
+    /// Notes that the leader is asked for its head now.
+    pub(super) fn asking(&mut self) {
+        self.asked = self.doubtful.len();
+    }
+
+    /// Takes the digests within the leader's head, and drops those beyond it that were here when it was asked. Returns how
+    /// many those are.
+    pub(super) fn judge(&mut self, head: u64, continuity: &mut Continuity) -> u64 {
+        let asked = std::mem::take(&mut self.asked);
+        let doubtful = std::mem::take(&mut self.doubtful);
+        self.doubtful_bytes = 0;
+        let mut dropped = 0;
+        for (place, digest) in doubtful.into_iter().enumerate() {
+            let known = self.known(continuity);
+            if digest.to <= known {
+                continue;
+            }
+            if digest.to <= head || (digest.after <= known && digest.to - known <= MOST as u64) {
+                self.take_digest(digest, known, continuity);
+            } else if place < asked {
+                dropped += 1;
+            } else {
+                continuity.jumped();
+                self.doubtful_bytes += digest.bytes();
+                self.doubtful.push_back(digest);
+            }
+        }
+        dropped
+    }
+
+    /// Up to where the index is known.
+    fn known(&self, continuity: &Continuity) -> u64 {
+        let indexed = self.digests.back().map_or(0, |digest| digest.to);
+        indexed.max(continuity.last())
+    }
+
+    fn take_digest(&mut self, digest: Digest, known: u64, continuity: &mut Continuity) {
         self.metrics.nats.feed_indexed.inc_by(digest.to - known);
         if self.digest_bytes > DIGEST_BYTES {
             // Then it is read back what they would have said.
-            continuity.missing(digest.after, now);
+            continuity.jumped();
             self.digests.clear();
             self.digest_bytes = 0;
         }
         self.digest_bytes += digest.bytes();
         self.digests.push_back(digest);
+    }
+
+    fn clear_doubtful(&mut self) {
+        self.doubtful.clear();
+        (self.doubtful_bytes, self.asked) = (0, 0);
     }
 
     /// Dispatches as far as the index and the messages go.
@@ -280,6 +354,7 @@ impl ByUser {
     pub(super) fn begin(&mut self, seq: u64, tell: impl FnOnce()) {
         self.digests.clear();
         self.digest_bytes = 0;
+        self.clear_doubtful();
         self.waiting.clear();
         self.waiting_bytes = 0;
         self.lacking = None;

@@ -45,9 +45,12 @@ const LOOK: Duration = Duration::from_millis(50);
 const API_TIMEOUT: Duration = Duration::from_secs(5);
 /// Refusals of the server that are remembered, to explain a request that got no answer.
 const MAX_REMEMBERED_REFUSALS: usize = 32;
-/// Before which subjects the router awaits answers. Within the default prefix, so that permissions written for
-/// any client do, and apart from other clients' answers for permissions written for the router.
-pub(super) const INBOX_PREFIX: &str = "_INBOX.rivulet";
+/// Before which subjects a router awaits answers. Not within `_INBOX`, which every NATS user may usually read and
+/// write. Each connection adds 128 random bits, and the library 131 to each request (it is built without `nuid`, whose
+/// subjects step by a constant).
+pub(super) const INBOX_PREFIX: &str = "rivulet.inbox";
+/// The same for the command line, which runs with the rights of any client.
+const TOOL_INBOX_PREFIX: &str = "_INBOX.rivulet";
 
 /// Before which subjects nodes talk to each other, and to themselves.
 pub(super) const NODES: &str = "rivulet.node";
@@ -67,6 +70,30 @@ pub(super) enum Purpose {
     Past,
     /// The whole stream, read to index it for all nodes.
     Index,
+    /// What the command line does.
+    Tool,
+}
+
+impl Purpose {
+    /// What NATS shows of the connection.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Feed => "rivulet feed",
+            Self::Requests => "rivulet requests",
+            Self::Past => "rivulet past",
+            Self::Index => "rivulet index",
+            Self::Tool => "rivulet command line",
+        }
+    }
+
+    /// A prefix of inboxes that only one connection has.
+    fn inbox_prefix(self) -> String {
+        let prefix = match self {
+            Self::Feed | Self::Requests | Self::Past | Self::Index => INBOX_PREFIX,
+            Self::Tool => TOOL_INBOX_PREFIX,
+        };
+        format!("{prefix}.{:032x}", rand::random::<u128>())
+    }
 }
 
 /// Where NATS is and who we are there.
@@ -137,7 +164,6 @@ impl Endpoint {
             .connection_timeout(CONNECTION_TIMEOUT)
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
             .request_timeout(Some(API_TIMEOUT))
-            .custom_inbox_prefix(INBOX_PREFIX)
             .reconnect_delay_callback(reconnect_delay)
             .require_tls(self.tls.required);
         options = match &self.credentials {
@@ -210,12 +236,8 @@ impl Link {
         let options = endpoint
             .options()
             .await?
-            .name(match purpose {
-                Purpose::Feed => "rivulet feed",
-                Purpose::Requests => "rivulet requests",
-                Purpose::Past => "rivulet past",
-                Purpose::Index => "rivulet index",
-            })
+            .name(purpose.name())
+            .custom_inbox_prefix(purpose.inbox_prefix())
             .event_callback(move |event| {
                 heard.hear(purpose, &event, metrics.as_deref());
                 std::future::ready(())

@@ -1,8 +1,10 @@
 //! Whether anything is missing: a pure account of sequences and heads.
 //!
 //! The stream numbers its messages without holes as it stores them, so a live message whose sequence is not the
-//! next says what was missed; and a head above the last message says it where nothing more comes. Nothing here
-//! rests on what the client library reports of the connection: that is only a reason to ask for the head.
+//! next says that something was missed; and a head above the last message says it where nothing more comes. What
+//! exists only the leader says: after a jump it is asked, and what lies beyond its answer counts for nothing, as
+//! anybody may have sent it who may publish there. Nothing here rests on what the client library reports of the
+//! connection: that is only a reason to ask for the head.
 //!
 //! What is missing is read back from the stream ([`Continuity::wanted`]); what the stream no longer has is a
 //! [`Missed`] range, of which sessions are told.
@@ -32,6 +34,10 @@ pub(super) struct Continuity {
     behind: Option<Behind>,
     /// What `last` was when the leader was asked for its head.
     asked: u64,
+    /// Whether a message came before its turn, of which the leader has not said yet whether it exists.
+    jumped: bool,
+    /// Whether one had come when the leader was asked.
+    asked_of_jump: bool,
     /// Since when the leader's head is below what had been dispatched when it was asked.
     below: Option<Instant>,
 }
@@ -59,7 +65,7 @@ pub(super) enum Holes {
 pub(super) enum Arrival {
     /// It is the next.
     Next,
-    /// What lies before it must be read back first.
+    /// What lies before it must be read back first, and the leader asked whether it exists.
     Early,
     /// It was dispatched before, or is of another stream of the same name.
     Past,
@@ -98,6 +104,8 @@ impl Continuity {
             verified: true,
             behind: None,
             asked: head.last,
+            jumped: false,
+            asked_of_jump: false,
             below: None,
         }
     }
@@ -135,22 +143,16 @@ impl Continuity {
             return Arrival::Past;
         }
         if seq > self.last + 1 && self.holes == Holes::Missed {
-            self.missing(seq, now);
+            self.jumped = true;
             return Arrival::Early;
         }
         self.reached(seq, now);
         Arrival::Next
     }
 
-    /// Notes that something up to `seq` was dropped on its way: nothing vouches for the node until it is read.
-    pub(super) fn missing(&mut self, seq: u64, now: Instant) {
-        self.verified = false;
-        let head = self.behind.map_or(seq, |behind| behind.head.max(seq));
-        self.behind = Some(Behind {
-            head,
-            since: now,
-            lost: true,
-        });
+    /// Notes that something seems to have been dropped on its way: the leader's next answer says up to where.
+    pub(super) fn jumped(&mut self) {
+        self.jumped = true;
     }
 
     /// Notes that everything up to `seq` has been dispatched, or was never for anybody.
@@ -166,6 +168,7 @@ impl Continuity {
     /// Notes that the leader is asked for its head now.
     pub(super) fn asking(&mut self) {
         self.asked = self.last;
+        self.asked_of_jump = self.jumped;
     }
 
     /// Takes the leader's word into account. Of what it did not have yet when it was asked it says nothing:
@@ -194,11 +197,14 @@ impl Continuity {
             });
         }
         self.below = None;
+        let jumped = self.jumped;
+        self.jumped &= !std::mem::take(&mut self.asked_of_jump);
         if head.last <= self.last {
-            // A jump that was seen since is still to be read back.
             self.verified |= self.behind.is_none();
             return None;
         }
+        // What was dropped before this head won't come.
+        self.verified &= !jumped;
         let (since, known, lost) = self
             .behind
             .map_or((now, 0, false), |behind| (behind.since, behind.head, behind.lost));
@@ -243,6 +249,7 @@ impl Continuity {
     fn begin_again(&mut self, head: &Head) -> u64 {
         self.caught_up();
         (self.below, self.asked) = (None, head.last);
+        (self.jumped, self.asked_of_jump) = (false, false);
         std::mem::replace(&mut self.last, head.last)
     }
 
@@ -279,6 +286,9 @@ mod tests {
         assert_eq!(stream.wanted(now), None);
         assert_eq!(stream.message(14, now), Arrival::Early);
         assert_eq!(stream.message(16, now), Arrival::Early);
+        assert_eq!(stream.wanted(now), None, "the leader is asked first");
+        stream.asking();
+        assert_eq!(stream.head(&head(1, 16), now), None);
         assert!(!stream.verified());
         assert_eq!(stream.wanted(now), Some((11, 16)));
         stream.reached(13, now);
@@ -387,8 +397,32 @@ mod tests {
         stream.asking();
         assert_eq!(stream.message(12, now), Arrival::Early);
         assert_eq!(stream.head(&head(1, 10), now), None);
+        stream.asking();
+        assert_eq!(stream.head(&head(1, 12), now), None);
         assert!(!stream.verified());
         assert_eq!(stream.wanted(now), Some((10, 12)));
+    }
+
+    #[test]
+    fn a_sequence_beyond_the_leaders_head_is_not_awaited() {
+        let now = Instant::now();
+        let mut stream = Continuity::begin(&head(1, 10), Holes::Missed);
+        assert_eq!(stream.message(1 << 40, now), Arrival::Early);
+        assert!(stream.verified());
+        stream.asking();
+        assert_eq!(stream.head(&head(1, 10), now), None);
+        assert!(stream.verified());
+        assert_eq!(stream.wanted(now), None);
+        assert_eq!(stream.message(1 << 40, now), Arrival::Early);
+        stream.asking();
+        assert_eq!(stream.head(&head(1, 12), now), None);
+        assert_eq!(
+            stream.wanted(now),
+            Some((10, 12)),
+            "behind the leader, not the message"
+        );
+        stream.reached(12, now);
+        assert!(stream.verified());
     }
 
     #[test]

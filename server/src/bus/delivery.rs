@@ -15,7 +15,7 @@ use super::{
     segments::Segments,
     source::{Check, Sources},
 };
-use crate::{history::Forget, metrics::Metrics};
+use crate::{event::Event, history::Forget, metrics::Metrics};
 
 /// The way from the feed to the sink.
 pub(super) struct Delivery {
@@ -36,6 +36,12 @@ impl Delivery {
         if let Some(notes) = &mut self.notes {
             notes.begin(epoch);
         }
+    }
+
+    /// The event that a message is, if it is one for anybody.
+    fn event(&self, arrived: &Arrived) -> Option<Event> {
+        let content = arrived.read(&self.sources, &*self.check).ok()?;
+        Some(arrived.event(content, Instant::now()))
     }
 }
 
@@ -135,6 +141,27 @@ impl Taker for Delivery {
         if let Some(notes) = &mut self.notes {
             notes.flush(now);
         }
+    }
+
+    fn forged(&mut self, messages: u64) {
+        self.metrics.nats.forged.inc_by(messages);
+    }
+
+    fn agrees(&self, arrived: &Arrived, seq: u64) -> bool {
+        self.sink.agrees(seq, self.event(arrived).as_ref())
+    }
+
+    fn replace(&mut self, stored: Option<&Arrived>, seq: u64) -> bool {
+        let event = stored.and_then(|stored| self.event(stored));
+        if let Some(notes) = &mut self.notes {
+            notes.overrule(seq, event.is_some());
+        }
+        let agrees = self.sink.agrees(seq, event.as_ref());
+        if !agrees {
+            self.metrics.nats.gaps.of("replaced").inc();
+            self.sink.replace(seq, event.as_ref());
+        }
+        !agrees
     }
 
     /// Tells the others how the feed stands, where that changed.

@@ -6,11 +6,12 @@
 //! the stream that was read back; its own ticks. It never waits for anything else, so that the client library's
 //! buffer is empty whenever possible.
 //!
-//! How it begins is in [`open`], the leader's answers in [`head`], what is missing in [`repair`], and how far it
-//! is in [`durable`]. What the stream removed behind its first sequence is in [`removed`].
+//! How it begins is in [`open`], the leader's answers in [`head`], what is missing in [`repair`], what came twice in
+//! [`judge`], what the stream removed behind its first sequence in [`removed`], and how far it is in [`durable`].
 
 mod durable;
 mod head;
+mod judge;
 mod open;
 mod removed;
 mod repair;
@@ -35,6 +36,7 @@ pub(super) use self::open::Durables;
 use self::{
     durable::Durable,
     head::{CHECK_INTERVAL, CHECK_SOON, HeadCheck, check_head},
+    judge::{Lookup, look_up},
     repair::{Read, read_back},
 };
 use super::{
@@ -68,6 +70,16 @@ pub(super) trait Taker: Send {
     fn gap(&mut self, gap: Gap, label: &'static str);
     /// What it took last had been read back.
     fn repaired(&mut self);
+    /// So many messages came as the stream's that the stream does not have.
+    fn forged(&mut self, _messages: u64) {}
+    /// Whether it took for a sequence what this message says, as far as it remembers.
+    fn agrees(&self, _arrived: &Arrived, _seq: u64) -> bool {
+        true
+    }
+    /// Takes what the stream has at a sequence, where it took something else. Returns whether it had.
+    fn replace(&mut self, _stored: Option<&Arrived>, _seq: u64) -> bool {
+        false
+    }
     /// How the feed stands, and up to where it has brought the stream.
     fn tell(&mut self, state: FeedState, dispatched: Option<u64>);
     /// When it wants to act by itself.
@@ -94,6 +106,8 @@ pub(super) struct Feed {
     /// How many times the connection had been established when the feed last looked.
     connects: u64,
     next_check: Instant,
+    /// When forged messages were last said of in the log.
+    forged_said: Option<Instant>,
 }
 
 /// The messages of all subscriptions.
@@ -107,6 +121,7 @@ impl Feed {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut check: Option<HeadCheck> = None;
         let mut read: Option<Read> = None;
+        let mut lookup: Option<Lookup> = None;
         let signals = Arc::clone(&self.link.signals);
         let presence = self.by_user().map(|by_user| Arc::clone(by_user.presence()));
         let came = async || match &presence {
@@ -139,6 +154,10 @@ impl Feed {
                     read = None;
                     self.repair(chunk);
                 }
+                Some(found) = OptionFuture::from(lookup.as_mut()) => {
+                    lookup = None;
+                    self.judge(found);
+                }
                 _ = ticks.tick() => {}
             }
             if self.interruption() {
@@ -150,6 +169,9 @@ impl Feed {
                 durable.continuity.tick(now);
                 if let Some(by_user) = &mut durable.by_user {
                     by_user.follow(&self.link.client, messages.get_mut(), now);
+                }
+                if lookup.is_none() {
+                    lookup = look_up(durable, now);
                 }
                 if read.is_none() && now >= durable.next_read {
                     read = durable
@@ -165,6 +187,10 @@ impl Feed {
                 && self.link.is_connected()
             {
                 durable.continuity.asking();
+                durable.held.asking(now);
+                if let Some(by_user) = &mut durable.by_user {
+                    by_user.asking();
+                }
                 check = Some(check_head(&self.link, &durable.stream.name));
                 self.next_check = now + CHECK_INTERVAL;
             }
@@ -211,6 +237,8 @@ impl Feed {
         if let Some(by_user) = &mut durable.by_user {
             if seq > durable.continuity.last() {
                 by_user.wait(seq, arrived);
+            } else if by_user.is_owed(&arrived, seq) {
+                self.suspect(&arrived, seq);
             }
             return;
         }
@@ -219,9 +247,16 @@ impl Feed {
                 self.dispatch(&arrived, now);
                 self.take_held(now);
             }
-            Arrival::Early => durable.held.push(arrived),
-            // Late, or of a stream made anew: the head's epoch says which.
-            Arrival::Past => self.next_check = self.next_check.min(now + CHECK_SOON),
+            Arrival::Early => {
+                // Whether it exists, only the leader says.
+                self.next_check = self.next_check.min(durable.held.may_ask(now));
+                durable.held.push(arrived);
+            }
+            // Late, of a stream made anew, which the head's epoch says, or not the stream's.
+            Arrival::Past => {
+                self.next_check = self.next_check.min(now + CHECK_SOON);
+                self.suspect(&arrived, seq);
+            }
         }
     }
 
@@ -236,7 +271,9 @@ impl Feed {
             return;
         };
         if digest.epoch == mark(durable.continuity.epoch()) {
-            by_user.learn(digest, &mut durable.continuity, now);
+            if by_user.learn(digest, &mut durable.continuity) {
+                self.next_check = self.next_check.min(durable.held.may_ask(now));
+            }
         } else {
             self.next_check = self.next_check.min(now + CHECK_SOON);
         }

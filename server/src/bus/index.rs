@@ -46,7 +46,7 @@ const FORM: u8 = 1;
 /// What stands before the marks: the form and four numbers.
 const HEAD: usize = 33;
 /// The most sequences in one: 32 KiB.
-const MOST: usize = 4_096;
+pub(super) const MOST: usize = 4_096;
 /// The least time between two: 500 a second cost their readers less than the events that they name.
 const PACE: Duration = Duration::from_millis(2);
 /// How often an indexer is heard, if only with an empty digest.

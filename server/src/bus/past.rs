@@ -116,6 +116,11 @@ impl Past {
         })
     }
 
+    /// The message at a sequence, as the leader has it.
+    pub(super) async fn at(&self, seq: u64) -> Result<Option<Arrived>, PastFault> {
+        self.single(&json!({ "seq": seq })).await
+    }
+
     async fn messages(&self, after: u64, to: u64) -> Result<(Vec<Arrived>, u64), PastFault> {
         let mut broken = 0;
         loop {

@@ -1,4 +1,4 @@
-//! The least that a router needs to be permitted in NATS.
+//! The least that a router needs to be permitted in NATS, and what it needs others to be denied.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use super::{
 use crate::config::Config;
 
 /// The least NATS permissions of a router with this configuration, as a block of nats-server's own
-/// configuration.
+/// configuration; in a comment behind it, what every other user is denied.
 pub fn permissions(config: &Config) -> String {
     let stream = &config.stream.name;
     let live = format!("{}.>", config.stream.republish_prefix);
@@ -106,10 +106,10 @@ pub fn permissions(config: &Config) -> String {
     }
     let mut subscribe = vec![
         (format!("{INBOX_PREFIX}.>"), "answers"),
-        (nodes.clone(), "what nodes say to each other, and to themselves"),
+        (nodes, "what nodes say to each other, and to themselves"),
     ];
     if !sources(true).is_empty() {
-        subscribe.push((live.clone(), "durable events"));
+        subscribe.push((live, "durable events"));
         for subject in sources(true) {
             subscribe.push((subject.to_owned(), "only without JetStream"));
         }
@@ -118,20 +118,95 @@ pub fn permissions(config: &Config) -> String {
         subscribe.push((subject.to_owned(), "events of a core source"));
     }
 
-    let mut text = format!(
-        "# The least permissions of a Rivulet router, for its user in nats-server's configuration.\n\
-         # Nobody at all but the server may publish on `{live}`, and nobody but routers on `{nodes}`: deny it to\n\
-         # every other user.\n\
-         permissions {{\n"
-    );
-    list(&mut text, "publish", &publish);
-    list(&mut text, "subscribe", &subscribe);
+    let mut text = "# The least permissions of a Rivulet router, for its user in nats-server's configuration.\npermissions {\n"
+        .to_owned();
+    list(&mut text, "publish", "allow", &publish);
+    list(&mut text, "subscribe", "allow", &subscribe);
     text.push_str("}\n");
+    others(&mut text, config, &api, !sources(true).is_empty());
     text
 }
 
-fn list(text: &mut String, action: &str, subjects: &[(String, &str)]) {
-    let _ = writeln!(text, "  {action}: {{ allow: [");
+/// What every other user of the account is denied, as a comment: it stands in their blocks, not in the router's.
+fn others(text: &mut String, config: &Config, api: &str, durable: bool) {
+    let live = format!("{}.>", config.stream.republish_prefix);
+    let rejected = format!("{}.>", rejected::PREFIX);
+    let mut publish = vec![
+        (format!("{INBOX_PREFIX}.>"), "forged answers"),
+        (format!("{NODES}.>"), "forged words of a router"),
+        (
+            "command.*".to_owned(),
+            "commands in any user's name; only routers send them",
+        ),
+        (rejected.clone(), "forged rejections; only routers send them"),
+    ];
+    let mut subscribe = vec![
+        (
+            format!("{INBOX_PREFIX}.>"),
+            "replies to commands, events that are read back",
+        ),
+        (format!("{NODES}.>"), "who is here, and what events are whose"),
+        (
+            "command.*".to_owned(),
+            "unless it answers them: what clients send",
+        ),
+        (
+            rejected,
+            "unless it runs `rivulet tail --rejected`: events of all users",
+        ),
+    ];
+    if durable {
+        let bucket = format!("KV_{BUCKET}");
+        publish.push((live.clone(), "forged events; only nats-server sends them"));
+        publish.push((format!("$KV.{BUCKET}.>"), "forged kept replies"));
+        for name in [config.stream.name.as_str(), bucket.as_str()] {
+            let why = match name == bucket {
+                true => "kept replies, read, altered or removed",
+                false => "events of all users, read, altered or removed",
+            };
+            publish.extend(
+                [
+                    "STREAM.*",
+                    "STREAM.*.*",
+                    "DIRECT.GET",
+                    "CONSUMER.*",
+                    "CONSUMER.*.*",
+                ]
+                .map(|call| (format!("{api}.{call}.{name}"), why)),
+            );
+            publish.extend(
+                ["DIRECT.GET", "CONSUMER.*", "CONSUMER.*.*"]
+                    .map(|call| (format!("{api}.{call}.{name}.>"), why)),
+            );
+        }
+        publish.push((
+            format!("{api}.STREAM.CREATE.>"),
+            "unless it makes streams: one can copy these two",
+        ));
+        publish.push((
+            format!("{api}.STREAM.UPDATE.>"),
+            "unless it makes streams: the same",
+        ));
+        subscribe.push((live, "events of all users"));
+        subscribe.push((format!("$KV.{BUCKET}.>"), "kept replies"));
+        subscribe.push((format!("{api}.>"), "to which inbox an answer goes"));
+    }
+    let mut denied = String::new();
+    list(&mut denied, "publish", "deny", &publish);
+    list(&mut denied, "subscribe", "deny", &subscribe);
+    text.push_str(
+        "\n# Every other user of the account is denied this. A backend that answers commands subscribes to its own, as\n\
+         # `command.create_blob`, and has `allow_responses: true`: then it may send the answer, and nothing else there.\n\
+         # permissions {\n",
+    );
+    for line in denied.lines() {
+        let _ = writeln!(text, "# {line}");
+    }
+    text.push_str("# }\n");
+}
+
+fn list(text: &mut String, action: &str, rule: &str, subjects: &[(String, &str)]) {
+    let _ = writeln!(text, "  {action}: {{ {rule}: [");
     for (subject, why) in subjects {
         let _ = writeln!(text, "    \"{subject}\"  # {why}");
     }

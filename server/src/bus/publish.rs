@@ -289,7 +289,7 @@ async fn connect(nats: &config::Nats, data_dir: &Path) -> Result<Link, BusError>
     } else {
         Endpoint::configured(nats)?
     };
-    Link::connect(&endpoint, Purpose::Requests, None).await
+    Link::connect(&endpoint, Purpose::Tool, None).await
 }
 
 #[cfg(test)]

@@ -49,6 +49,22 @@ fn a_user_finds_own_and_shared_events_in_the_order_of_the_stream() {
 }
 
 #[test]
+fn an_event_is_replaced_in_its_place() {
+    let mut span = Span::new(10);
+    for (seq, users) in [(11, &["ada"][..]), (12, &["eve"]), (14, &["ada"])] {
+        span.push(kept(seq, users));
+    }
+    span.advance(20);
+    span.replace(12, Some(kept(12, &["ada"])));
+    span.replace(13, Some(kept(13, &[])));
+    span.replace(14, None);
+    assert_eq!(seqs(&span, "ada", 10), [11, 12, 13]);
+    assert_eq!(seqs(&span, "eve", 10), [13]);
+    assert!(span.event_at(14).is_none() && span.event_at(12).is_some());
+    assert_eq!((span.after(), span.to(), span.len()), (10, 20, 3));
+}
+
+#[test]
 fn the_oldest_goes_first_and_the_interval_says_so() {
     let mut span = Span::new(0);
     for seq in 1..=100 {

@@ -148,6 +148,10 @@ impl Index {
         self.members.iter_mut().flatten()
     }
 
+    pub(super) fn all_users(&self) -> impl Iterator<Item = &UserId> {
+        self.users.keys()
+    }
+
     pub(super) fn users(&self) -> usize {
         self.users.len()
     }

@@ -8,7 +8,7 @@ use rivulet_protocol::{
     subject::UserId,
 };
 
-use super::{Interest, Position, Registration, Router, shard::State};
+use super::{Interest, Position, Registration, Router, replace::replaced, shard::State};
 use crate::{
     encoded::Encoded,
     history::{Segment, Span},
@@ -52,6 +52,8 @@ pub struct Replay {
     /// Whether nothing was missing so far.
     complete: bool,
     segment: Option<Arc<Segment>>,
+    /// How many sequences of the shard had been replaced when it last looked.
+    replaced: Option<u64>,
     pub(super) here: Here,
 }
 
@@ -105,6 +107,7 @@ impl Replay {
             head: asked.head,
             complete: true,
             segment: None,
+            replaced: None,
         }
     }
 
@@ -127,6 +130,9 @@ impl Replay {
         }
         let router = Arc::clone(&self.router);
         let mut state = router.lock(&self.user);
+        if let Some(gap) = self.replaced(&state) {
+            self.say(gap);
+        }
         if let Some(gap) = self.missing(&state) {
             self.say(gap);
         }
@@ -171,6 +177,15 @@ impl Replay {
             ..state.position.clone()
         };
         self.outbox.push_in_order(frame(&position));
+    }
+
+    /// Whether something was replaced that was sent already: it goes on from there once more.
+    fn replaced(&mut self, state: &State) -> Option<Gap> {
+        let count = state.replaced.count();
+        let before = self.replaced.replace(count).unwrap_or(count);
+        let seq = state.replaced.lowest_since(before)?;
+        let sent = (self.from < seq && seq <= self.cursor).then_some(seq)?;
+        (state.position.epoch.as_ref() == Some(&self.epoch)).then(|| replaced(&self.epoch, self.cursor, sent))
     }
 
     /// Whether the position is out of reach altogether, or part of what follows it.

@@ -14,6 +14,7 @@ use super::{
     Asked, Census, Position,
     index::{Index, Member},
     interest::{Interests, TypeId},
+    replace::Replaced,
 };
 use crate::{
     encoded::Encoded,
@@ -38,6 +39,8 @@ pub(super) struct State {
     pub(super) position: Position,
     /// The last part of the stream, as far as it concerns the shard: it ends with the position's sequence.
     pub(super) past: Span,
+    /// What of it was not the stream's.
+    pub(super) replaced: Replaced,
     /// Outboxes in which live events wait, each once.
     pub(super) touched: Vec<Arc<Outbox>>,
 }

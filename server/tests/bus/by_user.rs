@@ -7,11 +7,14 @@ use async_nats::jetstream::{
     stream::{Config as StreamConfig, Republish},
 };
 use rivulet_protocol::subject::UserId;
-use rivulet_router::config::{AudienceFrom, Config, Feed, Shape};
+use rivulet_router::{
+    config::{AudienceFrom, Config, Feed, Shape},
+    presence::mark,
+};
 
 use crate::{
     nats::Nats,
-    rig::{PATIENCE, Rig, config, publish, source},
+    rig::{PATIENCE, Rig, config, publish, source, until},
 };
 
 const MAPPED: &str = "rivulet.live.{{wildcard(3)}}.{{wildcard(1)}}.{{wildcard(2)}}";
@@ -60,6 +63,39 @@ async fn event(rig: &mut Rig) -> String {
             return told;
         }
     }
+}
+
+/// A part of the index as an indexer publishes it.
+fn digest(epoch: &str, after: u64, to: u64) -> Vec<u8> {
+    let numbers = [7, mark(epoch), after, to];
+    let numbers = numbers.iter().flat_map(|number: &u64| number.to_le_bytes());
+    std::iter::once(1).chain(numbers).collect()
+}
+
+#[tokio::test]
+async fn a_forged_index_from_far_ahead_stops_no_node() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let mut rig = Rig::open(&on(&nats)).await;
+    rig.next().await;
+    let _here = rig.presence.enter(&user("u1"));
+    let state = rig
+        .until("current", |state| state.current && state.stream.is_some())
+        .await;
+    let epoch = state.stream.unwrap().epoch;
+    let far = 1_000_000_000_000;
+    for (round, after) in [(1, far), (2, 0)] {
+        // A jump, and a hole that begins where the node stands.
+        let digest = digest(&epoch, after, far + 1);
+        client
+            .publish("rivulet.node.index.RIVULET", digest.into())
+            .await
+            .unwrap();
+        until(|| rig.metric(&format!("rivulet_feed_forged_total {round}"))).await;
+        publish(&client, "blob.created.u1", "{}").await;
+        assert_eq!(event(&mut rig).await, format!("{round} blob.created u1 {{}}"));
+    }
+    rig.until("current", |state| state.current).await;
 }
 
 #[tokio::test]
@@ -116,7 +152,7 @@ async fn a_node_subscribes_to_its_own_users() {
         let subjects = feed.flat_map(|feed| feed["subscriptions_list"].as_array().unwrap().clone());
         let mut subjects: Vec<String> = subjects
             .map(|subject| subject.as_str().unwrap().to_owned())
-            .filter(|subject| !subject.starts_with("_INBOX"))
+            .filter(|subject| !subject.starts_with("rivulet.inbox"))
             .collect();
         subjects.sort();
         subjects

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::{
     nats::Nats,
-    rig::{PATIENCE, Rig, config, publish, publish_with, source},
+    rig::{PATIENCE, Rig, config, forge, publish, publish_with, source, until},
 };
 
 const MINE: &str = r#"{"user_id":"u1", "n": 1.0}"#;
@@ -80,6 +80,31 @@ async fn only_the_servers_own_headers_count() {
     publish(&client, "blob.created", r#"{"user_id":"u2"}"#).await;
     assert_eq!(rig.next().await, r#"2 blob.created u2 {"user_id":"u2"}"#);
     assert!(rig.metric("rivulet_events_rejected_total{rule=\"source\"} 1"));
+}
+
+#[tokio::test]
+async fn a_forged_message_from_far_ahead_stops_no_node() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let mut rig = Rig::open(&config(&[nats.url()], nats.directory.path())).await;
+    rig.next().await;
+    let far = 1_000_000_000_000;
+    for round in 0..3 {
+        forge(
+            &client,
+            "rivulet.live.blob.created",
+            "blob.created",
+            far + round,
+            "{}",
+        )
+        .await;
+        publish(&client, "blob.created", MINE).await;
+        assert_eq!(rig.next().await, format!("{} blob.created u1 {MINE}", round + 1));
+    }
+    until(|| rig.metric("rivulet_feed_forged_total 3")).await;
+    let state = rig.until("current", |state| state.current).await;
+    assert!(state.stream.unwrap().head_seq <= 3);
+    assert!(rig.metric("rivulet_nats_disconnects_total 0"));
 }
 
 #[tokio::test]

@@ -186,6 +186,16 @@ impl Rig {
     }
 }
 
+/// Waits for a state that nothing tells of.
+pub(crate) async fn until(is: impl Fn() -> bool) {
+    let state = async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, state).await.expect("it becomes so");
+}
+
 /// A text with one of these words, `{"bad":…}`, is of no schema.
 fn check(refused: &'static [&'static str]) -> Arc<Check> {
     Arc::new(move |_, data| match std::str::from_utf8(data) {
@@ -224,6 +234,20 @@ pub(crate) async fn publish_with(
         .await
         .unwrap()
         .sequence
+}
+
+/// Publishes what only the server publishes: a message of the stream.
+pub(crate) async fn forge(client: &async_nats::Client, live: &str, subject: &str, seq: u64, payload: &str) {
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Stream", "RIVULET");
+    headers.insert("Nats-Subject", subject);
+    headers.insert("Nats-Sequence", seq.to_string().as_str());
+    headers.insert("Nats-Time-Stamp", "2040-01-01T00:00:00Z");
+    let payload = Bytes::copy_from_slice(payload.as_bytes());
+    client
+        .publish_with_headers(live.to_owned(), headers, payload)
+        .await
+        .unwrap();
 }
 
 pub(crate) fn source(subject: &str, durable: bool) -> Source {

@@ -5,6 +5,7 @@ mod codes;
 mod commands;
 mod families;
 mod faults;
+mod forged;
 mod limits;
 mod oracle;
 mod ownership;

@@ -94,6 +94,17 @@ impl Notes {
         };
     }
 
+    /// What was decided of this sequence was decided of a forged message: the stream's own counts.
+    pub(in crate::bus) fn overrule(&mut self, seq: u64, accepted: bool) {
+        let one = (seq.saturating_sub(1), seq);
+        let (after, to) = self
+            .noted
+            .withdrawn
+            .map_or(one, |(after, to)| (after.min(one.0), to.max(one.1)));
+        self.withdraw(after, to);
+        self.note(seq, accepted);
+    }
+
     /// Notes what was decided of the next event.
     pub(in crate::bus) fn note(&mut self, seq: u64, accepted: bool) {
         let Noted {

@@ -1,8 +1,11 @@
 //! The durable part of a feed: how far it is, and what came before its turn.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-use super::removed::Removed;
+use super::{judge::Suspects, removed::Removed};
 use crate::bus::{
     arrived::Arrived, by_user::ByUser, continuity::Continuity, decided::Decisions, past::Past, stream::Stream,
 };
@@ -22,6 +25,7 @@ pub(super) struct Durable {
     /// Where the feed is by user.
     pub(super) by_user: Option<ByUser>,
     pub(super) held: Held,
+    pub(super) suspects: Suspects,
     /// When the stream may be read back again after that failed.
     pub(super) next_read: Instant,
     pub(super) oldest: u64,
@@ -32,18 +36,24 @@ pub(super) struct Durable {
     pub(super) removed: Removed,
 }
 
+/// How soon after a head check the next one may be made because of messages out of turn: somebody may send many.
+const ASK_AGAIN: Duration = Duration::from_millis(25);
+
 /// Live messages that came before their turn.
 #[derive(Default)]
 pub(super) struct Held {
     messages: VecDeque<Arrived>,
     bytes: usize,
+    /// How many of them had come when the leader was asked for its head, and when that was.
+    asked: usize,
+    asked_at: Option<Instant>,
 }
 
 impl Held {
     /// Keeps a message, or drops all when there are too many.
     pub(super) fn push(&mut self, message: Arrived) {
         if self.messages.len() >= HELD || self.bytes > HELD_BYTES {
-            *self = Self::default();
+            self.clear();
         }
         self.bytes += message.bytes();
         self.messages.push_back(message);
@@ -56,7 +66,48 @@ impl Held {
             return None;
         }
         self.bytes -= message.bytes();
+        self.asked = self.asked.saturating_sub(1);
         self.messages.pop_front()
+    }
+
+    /// Drops all.
+    pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        (self.bytes, self.asked) = (0, 0);
+    }
+
+    /// Notes that the leader is asked for its head now.
+    pub(super) fn asking(&mut self, now: Instant) {
+        self.asked = self.messages.len();
+        self.asked_at = Some(now);
+    }
+
+    /// When the leader may be asked about a message out of turn.
+    pub(super) fn may_ask(&self, now: Instant) -> Instant {
+        self.asked_at.map_or(now, |asked| now.max(asked + ASK_AGAIN))
+    }
+
+    /// Drops those that the stream did not have though they were here when its leader was asked for this head: they are
+    /// not the stream's. Returns how many.
+    pub(super) fn drop_beyond(&mut self, head: u64) -> u64 {
+        let (mut place, mut dropped) = (0, 0);
+        let Self {
+            messages,
+            bytes,
+            asked,
+            ..
+        } = self;
+        messages.retain(|message| {
+            place += 1;
+            let keeps = place > *asked || message.seq() <= Some(head);
+            if !keeps {
+                *bytes -= message.bytes();
+                dropped += 1;
+            }
+            keeps
+        });
+        *asked = 0;
+        dropped
     }
 }
 

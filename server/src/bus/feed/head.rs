@@ -11,9 +11,9 @@ use rivulet_protocol::{
     scalar::SafeInteger,
 };
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::{Feed, durable::Held};
+use super::Feed;
 use crate::bus::{
     BusError,
     connect::Link,
@@ -27,6 +27,9 @@ pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How soon it is asked again when it could not say, or when a message was out of place.
 pub(super) const CHECK_SOON: Duration = Duration::from_millis(250);
+
+/// For how long forged messages are not said of again in the log.
+const SILENCE: Duration = Duration::from_secs(60);
 
 pub(super) type HeadCheck = BoxFuture<'static, Result<Head, HeadFault>>;
 
@@ -76,8 +79,10 @@ impl Feed {
                 durable.head = head.last;
                 if let Some(missed) = durable.continuity.head(&head, now) {
                     anew = true;
-                    durable.held = Held::default();
+                    durable.held.clear();
                     self.missed(&missed);
+                } else {
+                    self.drop_beyond(head.last, now);
                 }
                 self.taker.keeps_from(head.first);
                 self.look_for_removed(&head, anew, now);
@@ -96,6 +101,28 @@ impl Feed {
             }
         }
         anew
+    }
+
+    /// Drops what came before its turn and is not in the stream, and takes what is.
+    fn drop_beyond(&mut self, head: u64, now: Instant) {
+        let Some(durable) = &mut self.durable else { return };
+        let mut forged = durable.held.drop_beyond(head);
+        if let Some(by_user) = &mut durable.by_user {
+            forged += by_user.judge(head, &mut durable.continuity);
+        }
+        if forged > 0 {
+            self.taker.forged(forged);
+            if self.forged_said.is_none_or(|said| now >= said + SILENCE) {
+                self.forged_said = Some(now);
+                error!(
+                    messages = forged,
+                    head,
+                    "somebody else than NATS publishes messages as the stream's: they are dropped; see SECURITY.md"
+                );
+            }
+        }
+        self.take_held(now);
+        self.go_on(now);
     }
 
     /// Tells all that a range is gone.

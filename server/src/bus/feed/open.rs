@@ -14,6 +14,7 @@ use super::{
     Came, Feed, Messages, Taker,
     durable::{Durable, Held},
     head::{CHECK_INTERVAL, first_head},
+    judge::Suspects,
     removed::Removed,
 };
 use crate::bus::{
@@ -144,6 +145,7 @@ impl Feed {
             decisions,
             by_user,
             held: Held::default(),
+            suspects: Suspects::default(),
             next_read: Instant::now(),
             oldest: at.first,
             head: at.last,
@@ -160,6 +162,7 @@ impl Feed {
             durable,
             connects,
             next_check: Instant::now() + CHECK_INTERVAL,
+            forged_said: None,
         };
         feed.tell();
         feed

@@ -330,3 +330,41 @@ fn a_stream_made_anew_ends_a_replay_with_a_gap() {
         "3 lies in the gap, which goes up to where the node is"
     );
 }
+
+#[test]
+fn a_replay_goes_back_to_what_was_replaced_behind_it() {
+    let router = remembering();
+    for seq in 1..=5 {
+        router.dispatch(&event("blob.created", &["ada"], seq));
+    }
+    let bounds = Bounds {
+        events: 4,
+        bytes: 100_000,
+    };
+    let mut session = replay(&router, ("S@1", 0, 0), bounds);
+    session.step();
+    session.received();
+    let stored = event("blob.deleted", &["ada"], 2);
+    assert!(!router.agrees(2, Some(&stored)) && !router.agrees(2, None));
+    router.replace(2, Some(&stored));
+    assert!(router.agrees(2, Some(&stored)));
+    let mut received = Vec::new();
+    let _seat = loop {
+        match session.step() {
+            Step::Moved => received.extend(session.received()),
+            step => break live(step),
+        }
+    };
+    received.extend(session.received());
+    assert_eq!(
+        received,
+        [
+            "null gap",
+            "2 blob.deleted",
+            "3 blob.created",
+            "4 blob.created",
+            "5 blob.created",
+            "resumed 0 5 false"
+        ]
+    );
+}
