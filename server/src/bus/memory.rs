@@ -242,8 +242,9 @@ impl Node {
         let mut entries = self.lock();
         if let Some(entry) = entries.by_key.get_mut(key) {
             // A copy: the bytes may be a slice of the connection's whole read buffer.
-            entry.answer = Some(Bytes::copy_from_slice(answer));
+            let before = entry.answer.replace(Bytes::copy_from_slice(answer));
             entries.bytes += answer.len();
+            entries.bytes -= before.map_or(0, |before| before.len());
         }
     }
 
@@ -328,6 +329,17 @@ mod tests {
         node.release("a");
         node.lock().forget(|_, _| true);
         assert_eq!(node.lock().bytes, 0);
+    }
+
+    #[test]
+    fn an_answer_that_is_kept_again_is_counted_once() {
+        let node = node(Duration::from_secs(600));
+        assert_eq!(node.claim("a"), Claim::Ours);
+        let empty = node.lock().bytes;
+        for _ in 0..3 {
+            node.keep("a", &Bytes::from_static(b"{}"));
+        }
+        assert_eq!(node.lock().bytes, empty + 2);
     }
 
     #[test]
