@@ -19,6 +19,7 @@ pub mod bus;
 pub mod command;
 pub mod config;
 pub mod connection;
+mod descriptors;
 pub mod encoded;
 pub mod event;
 pub mod families;
@@ -142,6 +143,7 @@ pub async fn run_through(
     wrap: impl FnOnce(Arc<dyn bus::Sink>) -> Arc<dyn bus::Sink>,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    config.edge.max_connections = descriptors::for_clients(config.edge.max_connections);
     let catalog = Arc::clone(&config.catalog);
     let validator = Arc::new(Validator::new(&catalog));
     let metrics = Arc::new(Metrics::new(
