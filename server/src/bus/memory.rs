@@ -80,8 +80,9 @@ impl Memory {
         };
         let mut replicas = replicas;
         let mut bytes = BUCKET_BYTES;
-        // Each round asks for less, or finds what another node made in the meantime.
-        for _ in 0..16 {
+        // Each round asks for less, or finds what another node made in the meantime: for seven times less bytes of
+        // each number of copies, and some to find it.
+        for _ in 0..32 {
             let existing = link.permitted(link.jetstream.get_key_value(BUCKET)).await?;
             if let Ok(store) = existing {
                 return Ok(Self::Shared(Box::new(store)));
@@ -110,6 +111,15 @@ impl Memory {
             match fault.kind() {
                 CreateStreamErrorKind::JetStream(error) => match error.error_code() {
                     ErrorCode::STREAM_NAME_EXIST => {}
+                    // Fewer bytes before fewer copies; a cluster's general codes come for both.
+                    ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                    | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+                    | ErrorCode::CLUSTER_NO_PEERS
+                    | ErrorCode::INSUFFICIENT_RESOURCES
+                        if bytes > 1 << 20 =>
+                    {
+                        bytes /= 2;
+                    }
                     ErrorCode::CLUSTER_NO_PEERS
                     | ErrorCode::INSUFFICIENT_RESOURCES
                     | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED

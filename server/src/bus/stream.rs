@@ -175,6 +175,7 @@ async fn create(link: &Link, config: &config::Stream, subjects: &[&str]) -> Resu
     if config.manage {
         Settings::new(config, subjects).mark(&mut wanted.metadata);
     }
+    let most = (wanted.max_bytes, wanted.num_replicas);
     let mut asked_for_less = false;
     loop {
         let answer: Answer<Described> = request(link, format!("STREAM.CREATE.{name}"), &wanted).await?;
@@ -184,19 +185,27 @@ async fn create(link: &Link, config: &config::Stream, subjects: &[&str]) -> Resu
                     true => halve(link, made).await,
                     false => made,
                 };
-                info!(
-                    stream = %name, max_bytes = made.config.max_bytes, replicas = made.config.num_replicas,
-                    "made the stream"
-                );
+                let (max_bytes, replicas) = (made.config.max_bytes, made.config.num_replicas);
+                info!(stream = %name, max_bytes, replicas, "made the stream");
+                if replicas < most.1 {
+                    warn!(
+                        stream = %name, replicas, wanted = most.1,
+                        "the stream has fewer copies than servers could hold: it lasts no longer than they do; see to storage on each server, then `stream.replicas` with `stream.manage`"
+                    );
+                }
                 return Ok(made.config);
             }
             Answer::Nobody => return Err(Fault::Passing("JetStream went away".to_owned())),
             Answer::Refused(code, fault) => (code, fault),
         };
         match code {
-            // A server without an account limit does not say what it has left: it is asked for less until it
-            // agrees.
-            ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+            // A server without an account limit does not say what it has left, nor does a cluster, whose general
+            // codes come for storage too: less is asked for until they agree. Fewer bytes before fewer copies: a
+            // shorter history is a smaller loss.
+            ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+            | ErrorCode::CLUSTER_NO_PEERS
+            | ErrorCode::INSUFFICIENT_RESOURCES
                 if config.max_bytes.is_none() && wanted.max_bytes as u64 / 2 >= MIN_BYTES =>
             {
                 wanted.max_bytes /= 2;
@@ -219,9 +228,24 @@ async fn create(link: &Link, config: &config::Stream, subjects: &[&str]) -> Resu
                 return Err(Fault::Passing(fault));
             }
             _ => {
+                let of_storage = matches!(
+                    code,
+                    ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                        | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+                        | ErrorCode::CLUSTER_NO_PEERS
+                        | ErrorCode::INSUFFICIENT_RESOURCES
+                );
+                let advice = match of_storage {
+                    true => format!(
+                        "; it asked for {} with {} copies: set `stream.max_bytes` to what each server has left (its `max_file`), or `stream.replicas`",
+                        config::size_text(wanted.max_bytes as u64),
+                        wanted.num_replicas
+                    ),
+                    false => String::new(),
+                };
                 return Err(BusError::Stream {
                     name: name.clone(),
-                    fault: format!("it can't be made: {fault}"),
+                    fault: format!("it can't be made: {fault}{advice}"),
                 }
                 .into());
             }
