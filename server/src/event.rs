@@ -23,7 +23,7 @@ pub struct Event {
     pub as_error: Option<Bytes>,
     /// The publisher's trace, from `traceparent`.
     pub trace_id: Option<String>,
-    /// When the router got it.
+    /// When the router got it; of a stored one, as long before as it had been on its way since then.
     pub received_at: Instant,
 }
 

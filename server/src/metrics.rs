@@ -362,6 +362,10 @@ impl Metrics {
         const LATENCIES: [f64; 14] = [
             10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.5, 1.0,
         ];
+        const DELIVERIES: [f64; 18] = [
+            10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.5, 1.0,
+            2.5, 10.0, 30.0, 60.0,
+        ];
         let events = Events {
             types: event_types
                 .into_iter()
@@ -384,8 +388,8 @@ impl Metrics {
             ),
             delivery: build.histogram(
                 "event_delivery_seconds",
-                "From NATS to the socket, for the oldest event of one write",
-                LATENCIES,
+                "From when the stream stored it (without a stream, from NATS) to the socket, for the oldest event of one write; the clocks of NATS and the node are in it",
+                DELIVERIES,
             ),
             size: build.histogram(
                 "event_bytes",
