@@ -446,9 +446,14 @@ impl Parts {
                     stream,
                     past,
                     by_user,
+                    grace: config.nats.leader_grace,
                 })
             }
-            None => None,
+            None => {
+                // There is no index, and nobody who would forget those who left.
+                presence.admit_all();
+                None
+            }
         };
         let delivery = Delivery {
             sources: Arc::clone(&self.sources),
