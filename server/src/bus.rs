@@ -13,6 +13,7 @@ mod by_user;
 mod commands;
 mod connect;
 mod continuity;
+mod credentials;
 mod delivery;
 mod feed;
 mod filter;

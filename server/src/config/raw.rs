@@ -75,10 +75,10 @@ pub(super) struct Raw {
     pub(super) roles: BTreeMap<String, Role>,
 }
 
-#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Nats {
-    /// A `.creds` file.
+    /// A `.creds` file, read at every connect: a renewed one counts from then on.
     #[schemars(extend("x-allowed" = "a file that can be read"))]
     pub(super) creds_file: Option<String>,
     /// The seed of an nkey.
@@ -439,6 +439,25 @@ impl Default for Raw {
                 .map(Source::of)
                 .into(),
             roles: BTreeMap::from([("user".to_owned(), user)]),
+        }
+    }
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            creds_file: None,
+            nkey_seed: None,
+            user: None,
+            password: None,
+            token: None,
+            tls_required: false,
+            tls_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            jetstream_domain: None,
+            server_binary: None,
+            leader_grace: Span::seconds(10),
         }
     }
 }
