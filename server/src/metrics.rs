@@ -226,6 +226,8 @@ pub struct Nats {
     pub dispatched_seq: Gauge,
     /// The stream's head as last heard.
     pub head_seq: Gauge,
+    /// 1 while JetStream stores what is written, as far as is known.
+    pub writable: Gauge,
 }
 
 /// The past that sessions resume from.
@@ -464,6 +466,10 @@ impl Metrics {
             ),
             dispatched_seq: build.gauge("stream_dispatched_seq", "The last sequence dispatched"),
             head_seq: build.gauge("stream_head_seq", "The stream's head as last heard"),
+            writable: build.gauge(
+                "stream_writable",
+                "1 while JetStream stores what is written (0 with a full disk), tried every 10 s; 0 without JetStream",
+            ),
         };
 
         let tasks = build.gauge("tasks", "Tasks alive now");

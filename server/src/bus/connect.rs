@@ -199,6 +199,7 @@ pub(super) struct Link {
     pub(super) api: Arc<str>,
     /// What the server and the library say of it.
     pub(super) signals: Arc<Signals>,
+    purpose: Purpose,
 }
 
 impl Link {
@@ -260,12 +261,44 @@ impl Link {
             None => jetstream::new(client.clone()),
         };
         jetstream.set_timeout(API_TIMEOUT);
-        Ok(Self {
+        let link = Self {
             client,
             jetstream,
             api: api(endpoint.domain.as_deref()).into(),
             signals,
-        })
+            purpose,
+        };
+        link.arrived();
+        Ok(link)
+    }
+
+    /// Notes at which server it is.
+    pub(super) fn arrived(&self) {
+        if !self.is_connected() {
+            return;
+        }
+        let info = self.client.server_info();
+        let server = format!("{} ({}:{})", info.server_name, info.host, info.port);
+        if self.purpose == Purpose::Feed {
+            info!(server, "connected to NATS");
+        }
+        *self.signals.server() = server;
+    }
+
+    /// Goes to another server: this one is well, and does not hear what it should.
+    pub(super) async fn move_on(&self) {
+        self.signals.moves.store(true, Ordering::Relaxed);
+        // Fails only when the connection is closed for good.
+        let _ = self.client.force_reconnect().await;
+    }
+
+    /// Whether the server answers, whatever JetStream does: nobody hears this subject, and the server says so.
+    pub(super) async fn server_answers(&self) -> bool {
+        let subject = format!("{NODES}.echo.{:016x}", rand::random::<u64>());
+        match self.client.request(subject, Bytes::new()).await {
+            Ok(_) => true,
+            Err(fault) => fault.kind() == RequestErrorKind::NoResponders,
+        }
     }
 
     /// Makes it possible to try the connection from here to its server and back.
@@ -393,21 +426,23 @@ impl Signals {
         let feed = purpose == Purpose::Feed;
         match event {
             Event::Connected => {
-                if feed {
-                    info!("connected to NATS");
-                } else {
-                    debug!("connected to NATS for requests");
-                }
+                debug!(?purpose, "connected to NATS");
                 self.changed.notify_one();
             }
             Event::Disconnected => {
-                if feed {
-                    warn!("lost NATS: reconnecting");
+                let server = self.server().clone();
+                if self.moves.swap(false, Ordering::Relaxed) {
+                    info!(
+                        ?purpose,
+                        server, "the stream's leader is not heard by this NATS server: trying another"
+                    );
+                } else if feed {
+                    warn!(server, "lost NATS: reconnecting");
                     if let Some(metrics) = metrics {
                         metrics.nats.disconnects.inc();
                     }
                 } else {
-                    debug!("lost NATS for requests: reconnecting");
+                    debug!(?purpose, server, "lost NATS: reconnecting");
                 }
                 self.changed.notify_one();
             }
@@ -451,6 +486,10 @@ impl Signals {
             Event::ClientError(fault) => debug!(%fault, "NATS client"),
             Event::Draining | Event::Closed => {}
         }
+    }
+
+    fn server(&self) -> MutexGuard<'_, String> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn refusals(&self) -> u64 {
@@ -564,6 +603,7 @@ mod tests {
             tls: NatsTls::default(),
             jetstream_domain: None,
             server_binary: None,
+            leader_grace: Duration::from_secs(10),
         }
     }
 

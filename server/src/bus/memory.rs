@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    error::Error as _,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -62,6 +63,18 @@ pub(super) enum Memory {
     /// By this node.
     Node(Node),
 }
+
+/// Why something was not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unwritten {
+    /// The bucket is not there.
+    Gone,
+    /// JetStream does not take it, or does not answer.
+    Refused(String),
+}
+
+/// A key of no command: those have two tokens.
+const TRIAL: &str = "trial";
 
 // The first byte of a value in the bucket.
 const ASKED: u8 = b'?';
@@ -126,11 +139,7 @@ impl Memory {
                         if replicas > 1 =>
                     {
                         replicas -= 1;
-                    }
-                    ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
-                        if bytes > 1 << 20 =>
-                    {
-                        bytes /= 2;
+                        bytes = BUCKET_BYTES;
                     }
                     _ => return Err(failed(error.to_string())),
                 },
@@ -185,6 +194,27 @@ impl Memory {
             }
             Self::Node(node) => node.keep(key, answer),
         }
+    }
+
+    /// Writes what is of no use, to see whether it is stored.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(super) async fn try_write(&self) -> Result<(), Unwritten> {
+        let Self::Shared(store) = self else { return Ok(()) };
+        let Err(fault) = store.put(TRIAL, Bytes::from_static(b"?")).await else {
+            return Ok(());
+        };
+        let why = fault
+            .source()
+            .map_or_else(|| fault.to_string(), |source| format!("{fault}: {source}"));
+        // No stream takes the key.
+        Err(
+            match why.contains("no responders") || why.contains("stream not found") {
+                true => Unwritten::Gone,
+                false => Unwritten::Refused(why),
+            },
+        )
     }
 
     /// Gives a key back: nothing was asked.
@@ -316,6 +346,17 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_kept_again_is_counted_once() {
+        let node = node(Duration::from_secs(600));
+        assert_eq!(node.claim("a"), Claim::Ours);
+        let empty = node.lock().bytes;
+        for _ in 0..3 {
+            node.keep("a", &Bytes::from_static(b"{}"));
+        }
+        assert_eq!(node.lock().bytes, empty + 2);
+    }
+
+    #[test]
     fn the_nodes_memory_is_bounded() {
         let node = node(Duration::from_secs(600));
         let answer = Bytes::from(vec![b'x'; 1 << 20]);
@@ -339,17 +380,6 @@ mod tests {
         node.release("a");
         node.lock().forget(|_, _| true);
         assert_eq!(node.lock().bytes, 0);
-    }
-
-    #[test]
-    fn an_answer_that_is_kept_again_is_counted_once() {
-        let node = node(Duration::from_secs(600));
-        assert_eq!(node.claim("a"), Claim::Ours);
-        let empty = node.lock().bytes;
-        for _ in 0..3 {
-            node.keep("a", &Bytes::from_static(b"{}"));
-        }
-        assert_eq!(node.lock().bytes, empty + 2);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use async_nats::{
     },
 };
 use rivulet_protocol::scalar::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
@@ -83,10 +83,30 @@ impl From<BusError> for Fault {
 
 /// Asks the stream's leader where the stream stands.
 pub(super) async fn head(jetstream: &jetstream::Context, name: &str) -> Result<Head, HeadFault> {
+    head_and_republish(jetstream, name).await.map(|(head, _)| head)
+}
+
+/// Asks the stream's leader where the stream stands, and whether it republishes.
+pub(super) async fn head_and_republish(
+    jetstream: &jetstream::Context,
+    name: &str,
+) -> Result<(Head, bool), HeadFault> {
     #[derive(Deserialize)]
     struct Info {
         created: String,
         state: State,
+        config: Republishing,
+        /// Only in a cluster.
+        cluster: Option<Cluster>,
+    }
+    #[derive(Deserialize)]
+    struct Republishing {
+        republish: Option<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct Cluster {
+        #[serde(default)]
+        leader: String,
     }
     #[derive(Deserialize)]
     struct State {
@@ -96,15 +116,25 @@ pub(super) async fn head(jetstream: &jetstream::Context, name: &str) -> Result<H
     let answer: Result<Response<Info>, RequestError> =
         jetstream.request(format!("STREAM.INFO.{name}"), &json!({})).await;
     match answer {
+        // A follower answers for a stream that lost its quorum: what it has may be old, and nothing can be stored.
+        Ok(Response::Ok(info)) if info.cluster.as_ref().is_some_and(|of| of.leader.is_empty()) => {
+            Err(HeadFault::Refused("the stream has no leader".to_owned()))
+        }
         Ok(Response::Ok(info)) => match info.created.parse::<jiff::Timestamp>() {
-            Ok(created) => Ok(Head {
-                epoch: format!("{name}@{}", created.as_nanosecond()),
-                created: Timestamp::new(created),
-                first: info.state.first_seq,
-                last: info.state.last_seq,
-            }),
+            Ok(created) => {
+                let head = Head {
+                    epoch: format!("{name}@{}", created.as_nanosecond()),
+                    created: Timestamp::new(created),
+                    first: info.state.first_seq,
+                    last: info.state.last_seq,
+                };
+                Ok((head, info.config.republish.is_some()))
+            }
             Err(fault) => Err(HeadFault::Refused(format!("`created`: {fault}"))),
         },
+        Ok(Response::Err { error }) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+            Err(HeadFault::Missing)
+        }
         Ok(Response::Err { error }) => Err(HeadFault::Refused(error.to_string())),
         Err(fault) if fault.kind() == RequestErrorKind::NoResponders => {
             Err(HeadFault::Refused("JetStream is not there".to_owned()))
@@ -120,6 +150,10 @@ pub(super) enum HeadFault {
     Refused(String),
     /// Nobody answered.
     Unanswered(String),
+    /// Nor did the server that we are connected to.
+    Deaf(String),
+    /// There is no such stream.
+    Missing,
 }
 
 /// Makes sure of the stream. `None`: JetStream is not there.
@@ -211,13 +245,15 @@ async fn create(link: &Link, config: &config::Stream, subjects: &[&str]) -> Resu
                 wanted.max_bytes /= 2;
                 asked_for_less = true;
             }
-            // Fewer servers than copies. The general code comes from a cluster, for storage too.
+            // Fewer servers than copies.
             ErrorCode::CLUSTER_NO_PEERS
             | ErrorCode::INSUFFICIENT_RESOURCES
             | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED
                 if config.replicas.is_none() && wanted.num_replicas > 1 =>
             {
                 wanted.num_replicas -= 1;
+                // It was not the bytes.
+                (wanted.max_bytes, asked_for_less) = (most.0, false);
             }
             ErrorCode::STREAM_SUBJECT_OVERLAP => {
                 return Err(claimed_elsewhere(link, name, subjects).await?.into());
@@ -385,7 +421,10 @@ async fn check(
                 "does not republish",
                 |_| "republishes only part of its messages, or only their headers",
             );
-            info!(stream = %name, "the stream {why}: it is read by a consumer");
+            warn!(
+                stream = %name,
+                "the stream {why}: it is read by a consumer, which takes longer; with `stream.manage` (`--manage-stream`) the router makes it republish"
+            );
             Live::Consumed
         }
     };

@@ -10,3 +10,4 @@ mod nats;
 mod permissions;
 mod repair;
 mod rig;
+mod well;
