@@ -21,7 +21,7 @@ pub(crate) fn for_clients(wanted: usize) -> usize {
                 maximum,
             };
             match setrlimit(Resource::Nofile, asked) {
-                Ok(()) => {
+                Ok(()) if raised > current => {
                     info!(
                         from = current,
                         to = raised,
@@ -29,7 +29,7 @@ pub(crate) fn for_clients(wanted: usize) -> usize {
                     );
                     raised
                 }
-                Err(_) => current,
+                _ => current,
             }
         }
     };

@@ -141,6 +141,11 @@ impl Memory {
                         replicas -= 1;
                         bytes = BUCKET_BYTES;
                     }
+                    ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => {
+                        return Err(failed(format!(
+                            "{error}; the router keeps commands there, in 1 MiB at least: set `stream.max_bytes` so that something is left"
+                        )));
+                    }
                     _ => return Err(failed(error.to_string())),
                 },
                 _ => return Err(failed(fault.to_string())),

@@ -373,3 +373,14 @@ async fn a_stream_that_does_not_fit_is_refused_with_the_key_that_says_its_size()
     let fault = fault.err().expect("64 MiB don't fit").to_string();
     assert!(fault.contains("`stream.max_bytes`"), "{fault}");
 }
+
+#[tokio::test]
+async fn a_stream_that_leaves_no_room_for_commands_is_named_by_its_key() {
+    let nats = Nats::with("jetstream { store_dir: \"STORE\", max_file_store: 64MB }");
+    let fault = Rig::try_open(&config(&[nats.url()], nats.directory.path())).await;
+    let fault = fault.err().expect("64 MiB of 64 MiB").to_string();
+    assert!(
+        fault.contains("rivulet-commands") && fault.contains("`stream.max_bytes`"),
+        "{fault}"
+    );
+}
