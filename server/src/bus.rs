@@ -6,7 +6,8 @@
 //! it. [`continuity`] is the account of what is missing, [`past`] reads it back, [`segments`] does so for sessions
 //! that resume, [`rejected`] takes what breaks a rule, [`decided`] keeps what was decided of each stored event. The way out: [`commands`] asks backends, with [`memory`] of
 //! what was asked, and [`seats`] asks other nodes. Around them: [`local_server`] where NATS is ours to start, [`permissions`] for whoever configures
-//! NATS, [`publish`] for the command line.
+//! NATS, [`publish`] for the command line. While a node runs, [`reopen`] opens the feed again on a
+//! stream that was lost, and [`writable`] finds out whether JetStream still stores.
 
 mod arrived;
 mod bucket;
@@ -14,6 +15,7 @@ mod by_user;
 mod commands;
 mod connect;
 mod continuity;
+mod credentials;
 mod decided;
 mod delivery;
 mod feed;
@@ -26,10 +28,12 @@ mod past;
 mod permissions;
 mod publish;
 mod rejected;
+mod reopen;
 mod seats;
 mod segments;
 pub mod source;
 mod stream;
+mod writable;
 
 use std::{
     future::pending,
@@ -38,14 +42,17 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use rivulet_protocol::message::Gap;
 use tokio::{
     sync::{Notify, oneshot, watch},
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::{
     by_user::ByUser,
@@ -59,9 +66,11 @@ use self::{
     memory::Memory,
     past::Past,
     rejected::Outlet,
+    reopen::Reopening,
     segments::Segments,
     source::{Check, SourceFault, Sources},
     stream::Fault,
+    writable::Probe,
 };
 pub use self::{
     permissions::permissions,
@@ -76,6 +85,7 @@ use crate::{
     limits::seats::Seats,
     metrics::Metrics,
     router::{Keeping, Router},
+    tasks::{Ended, part},
 };
 
 /// How long a bus that is closed has to write down what it decided.
@@ -148,6 +158,16 @@ pub struct FeedState {
     pub durable: bool,
     /// The stream, where there is one.
     pub stream: Option<StreamState>,
+}
+
+impl FeedState {
+    /// How the feed stands now. Of one that ended, nothing is current: what it said last is no longer true.
+    pub fn now(feed: &watch::Receiver<Self>) -> Self {
+        match feed.has_changed() {
+            Ok(_) => feed.borrow().clone(),
+            Err(_) => Self::default(),
+        }
+    }
 }
 
 /// How the stream stood when its leader was last asked, at most some seconds ago.
@@ -280,7 +300,7 @@ pub struct Bus {
     archive: Arc<OnceLock<Segments>>,
     asker: Asker,
     metrics: Arc<Metrics>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Ended>,
     closing: Arc<Notify>,
     server: Option<LocalServer>,
 }
@@ -329,7 +349,7 @@ impl Bus {
             keeping,
             metrics: Arc::clone(&metrics),
             state,
-            line,
+            line: Arc::new(line),
             archive: Arc::clone(&archive),
             closing: Arc::clone(&closing),
         };
@@ -337,15 +357,17 @@ impl Bus {
         let task = tokio::spawn(async move {
             let open = tokio::select! {
                 open = parts.open() => open,
-                () = ends.notified() => return,
+                // `close` asks for it, and does not look at how it ended.
+                () = ends.notified() => return Ended::by_itself("bus"),
             };
             match open {
                 Ok(run) => {
                     let _ = opened.send(Ok(()));
-                    run.await;
+                    run.await
                 }
                 Err(fault) => {
                     let _ = opened.send(Err(fault));
+                    pending().await
                 }
             }
         });
@@ -386,11 +408,33 @@ impl Bus {
         seats::share(seats, self.asker.clone(), Arc::clone(&self.metrics))
     }
 
+    /// Waits for the first of its parts that ends though nobody asked it to; once.
+    pub async fn ended(&mut self) -> Ended {
+        let Self { task, server, .. } = self;
+        let unattended = async {
+            match server {
+                Some(server) => server.lost().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            ended = task => match ended {
+                Ok(ended) => ended,
+                Err(fault) => match fault.try_into_panic() {
+                    Ok(panic) => Ended::panicked("bus", &*panic),
+                    // Only `close` aborts it.
+                    Err(_) => pending().await,
+                },
+            },
+            () = unattended => Ended::by_itself("nats-server"),
+        }
+    }
+
     /// Waits for commands in flight, as long as `grace`; then ends the feed and a nats-server of our own.
     pub async fn close(mut self, grace: Duration) {
         commands::drain(&self.asker, grace).await;
         self.closing.notify_one();
-        if timeout(LAST_WRITE * 2, &mut self.task).await.is_err() {
+        if !self.task.is_finished() && timeout(LAST_WRITE * 2, &mut self.task).await.is_err() {
             self.task.abort();
             let _ = (&mut self.task).await;
         }
@@ -417,15 +461,16 @@ struct Parts {
     metrics: Arc<Metrics>,
     state: watch::Sender<FeedState>,
     archive: Arc<OnceLock<Segments>>,
-    line: watch::Sender<Option<Arc<Line>>>,
+    line: Arc<watch::Sender<Option<Arc<Line>>>>,
     closing: Arc<Notify>,
 }
 
 impl Parts {
     /// Connects, makes sure of the stream, opens the feed. The future that it returns runs it.
-    async fn open(self) -> Result<impl Future<Output = ()>, BusError> {
+    async fn open(self) -> Result<impl Future<Output = Ended>, BusError> {
         let config = &self.config;
-        let link = Link::connect(&self.endpoint, Purpose::Feed, Some(Arc::clone(&self.metrics))).await?;
+        let metrics = Some(Arc::clone(&self.metrics));
+        let feed_link = Link::connect(&self.endpoint, Purpose::Feed, metrics).await?;
         let requests = Link::connect(&self.endpoint, Purpose::Requests, None).await?;
         let mut echoes = vec![requests.echo().await?];
         let durable = self.sources.subjects(true);
@@ -456,7 +501,7 @@ impl Parts {
             link: requests.clone(),
             memory,
         })));
-        let (outlet, publish_rejected) = Outlet::new(requests);
+        let (outlet, publish_rejected) = Outlet::new(requests.clone());
         let name = config.stream.name.clone();
         let presence = Arc::clone(&self.keeping.presence);
         let mut indexer = None;
@@ -467,11 +512,27 @@ impl Parts {
             }
             None => (None, None),
         };
+        let mut probe = None;
+        let mut reopening = None;
         let stream = match stream {
             Some(stream) => {
                 let link = Link::connect(&self.endpoint, Purpose::Past, None).await?;
                 echoes.push(link.echo().await?);
                 let past = Past::new(link, stream.name.clone(), stream.direct);
+                probe = Some(Probe {
+                    requests: requests.clone(),
+                    config: config.clone(),
+                    line: Arc::clone(&self.line),
+                    metrics: Arc::clone(&self.metrics),
+                });
+                reopening = Some(Reopening {
+                    link: feed_link.clone(),
+                    requests,
+                    config: config.clone(),
+                    sources: Arc::clone(&self.sources),
+                    past: past.clone(),
+                    line: Arc::clone(&self.line),
+                });
                 let _ = self.archive.set(Segments::new(
                     past.clone(),
                     decisions.clone(),
@@ -499,9 +560,14 @@ impl Parts {
                     past,
                     decisions,
                     by_user,
+                    grace: config.nats.leader_grace,
                 })
             }
-            None => None,
+            None => {
+                // There is no index, and nobody who would forget those who left.
+                presence.admit_all();
+                None
+            }
         };
         let delivery = Delivery {
             sources: Arc::clone(&self.sources),
@@ -513,12 +579,11 @@ impl Parts {
             segments: self.archive.get().cloned(),
             notes,
         };
-        let (feed, messages) = Feed::open(link, Box::new(delivery), &self.sources, &name, stream).await?;
+        let (feed, messages) =
+            Feed::open(feed_link, Box::new(delivery), &self.sources, &name, stream).await?;
         let (line, closing) = (self.line, self.closing);
         Ok(async move {
-            let watched = join_all(echoes.into_iter().map(Echo::watch));
-            // The outlet goes with the feed, and then the other has nothing left to do.
-            let at_work = async { tokio::join!(feed.run(messages), publish_rejected) };
+            let watched = join_all(echoes.into_iter().map(Echo::watch)).map(drop);
             // A task of its own: it reads the whole stream, and the feed must not wait for it.
             let mut index = JoinSet::new();
             if let Some(indexer) = indexer {
@@ -530,20 +595,51 @@ impl Parts {
                 writes.spawn(write);
             }
             let indexed = async {
-                if let Some(Ok(Err(fault))) = index.join_next().await {
-                    warn!(%fault, "this node can't index the stream for others");
+                match index.join_next().await {
+                    Some(Ok(Err(fault))) => {
+                        warn!(%fault, "this node can't index the stream for others");
+                        pending::<()>().await;
+                    }
+                    Some(Ok(Ok(()))) => {}
+                    Some(Err(fault)) => match fault.try_into_panic() {
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        Err(_) => pending().await,
+                    },
+                    None => pending().await,
                 }
-                pending::<()>().await;
             };
-            tokio::select! {
-                _ = at_work => {}
-                _ = watched => {}
-                () = indexed => {}
-                () = closing.notified() => {}
-            }
+            let bring = async {
+                let (mut feed, mut messages) = (feed, messages);
+                while let (Some(left), Some(reopening)) = (feed.run(messages).await, &reopening) {
+                    (feed, messages) = match reopening.open(left).await {
+                        Ok(opened) => opened,
+                        Err(fault) => {
+                            error!(%fault, "the feed can't be opened again");
+                            return;
+                        }
+                    };
+                }
+            };
+            let try_writing = async {
+                match probe {
+                    Some(probe) => probe.watch().await,
+                    None => pending().await,
+                }
+            };
+            let ended = tokio::select! {
+                // First: what goes with the feed ends after it.
+                biased;
+                ended = part("feed", bring) => ended,
+                ended = part("rejected events", publish_rejected) => ended,
+                ended = part("echo of NATS", watched) => ended,
+                ended = part("index", indexed) => ended,
+                ended = part("trial of JetStream", try_writing) => ended,
+                () = closing.notified() => Ended::by_itself("bus"),
+            };
             let _ = timeout(LAST_WRITE, writes.join_next()).await;
             // Kept until here: commands wait for it.
             drop(line);
+            ended
         })
     }
 }

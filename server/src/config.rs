@@ -117,6 +117,8 @@ pub struct Nats {
     pub jetstream_domain: Option<String>,
     /// The nats-server to supervise; `None`: looked for on `PATH` and in `.tools/bin`.
     pub server_binary: Option<PathBuf>,
+    /// How long a node stays ready while the stream has no leader and nothing is known to be missing; 10 s by default.
+    pub leader_grace: Duration,
 }
 
 /// How the router says to NATS who it is.
@@ -424,6 +426,9 @@ pub struct Commands {
 /// How the router ends.
 #[derive(Clone, Debug)]
 pub struct Drain {
+    /// How long newcomers are still taken after readiness says that the node goes; zero with `dev`, else 2 s by
+    /// default.
+    pub lame_duck: Duration,
     /// Over how long the closes are spread.
     pub spread: Duration,
     /// How long commands in flight may still take.

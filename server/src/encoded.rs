@@ -108,7 +108,7 @@ impl Encoded {
         self.0.frame.payload()
     }
 
-    /// When the event came from NATS; `None` for a message of the router's own.
+    /// Since when the event is on its way, as [`Event::received_at`] says; `None` for a message of the router's own.
     pub fn received_at(&self) -> Option<Instant> {
         self.0.received_at
     }

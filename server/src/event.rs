@@ -21,7 +21,7 @@ pub struct Event {
     /// Of `processor.failed`: the `data` of the `error` frame that it also is, for sessions that subscribe to
     /// `error`. Made where the payload is read, as the router never reads one.
     pub as_error: Option<Bytes>,
-    /// When the router got it.
+    /// When the router got it; of a stored one, as long before as it had been on its way since then.
     pub received_at: Instant,
 }
 

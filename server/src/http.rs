@@ -159,8 +159,8 @@ pub async fn serve_admin(
         let metrics = Arc::clone(&metrics);
         async move || {
             let census = sessions.census();
-            let feed = feed.borrow().clone();
-            let status = match (shutdown.is_draining(), feed.current) {
+            let feed = FeedState::now(&feed);
+            let status = match (shutdown.is_leaving(), feed.current) {
                 (true, _) => "draining",
                 (false, true) => "ready",
                 (false, false) => "not current",
@@ -173,6 +173,7 @@ pub async fn serve_admin(
                 "queue_bytes": census.waiting_bytes,
                 "durable": feed.durable,
                 "nats_connected": feed.connected,
+                "stream_writable": feed.stream.as_ref().map(|_| metrics.nats.writable.get() == 1),
             }))
         }
     };
@@ -192,7 +193,7 @@ pub async fn serve_admin(
             ([(header::CONTENT_TYPE, kind)], metrics.to_text())
         }
     };
-    let ready = async move || readiness(&feed.borrow(), &shutdown);
+    let ready = async move || readiness(&FeedState::now(&feed), &shutdown);
     let routes = Router::new()
         .route("/health", get(health))
         .route("/health/ready", get(ready))
@@ -207,13 +208,13 @@ pub async fn serve_admin(
 }
 
 async fn ready(State(edge): State<Arc<Edge>>) -> Response {
-    readiness(&edge.feed.borrow(), &edge.door.node.shutdown)
+    readiness(&FeedState::now(&edge.feed), &edge.door.node.shutdown)
 }
 
 /// Whether clients should be sent here.
 fn readiness(feed: &FeedState, shutdown: &Shutdown) -> Response {
     let not_now = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
-    match (shutdown.is_draining(), feed.current) {
+    match (shutdown.is_leaving(), feed.current) {
         (true, _) => not_now("draining: the node is going away"),
         (false, true) => "ready".into_response(),
         (false, false) => not_now("the feed is not current"),

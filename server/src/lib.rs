@@ -12,13 +12,14 @@
 //!   [`websocket`] codec.
 //!
 //! And around them: [`http`] (the only room that knows axum), [`auth`] (token to [`identity`]), [`limits`],
-//! [`config`], [`families`], [`metrics`], [`shutdown`].
+//! [`config`], [`families`], [`metrics`], [`shutdown`], and [`tasks`], the parts that run as long as the node.
 
 pub mod auth;
 pub mod bus;
 pub mod command;
 pub mod config;
 pub mod connection;
+mod descriptors;
 pub mod encoded;
 pub mod event;
 pub mod families;
@@ -32,6 +33,7 @@ pub mod outbox;
 pub mod presence;
 pub mod router;
 pub mod shutdown;
+pub mod tasks;
 pub mod websocket;
 
 use std::{
@@ -46,14 +48,14 @@ use std::{
 };
 
 use anyhow::Context as _;
+use futures_util::future::OptionFuture;
 use rivulet_protocol::{codegen, event::EventType, validate::Validator};
 use tokio::{
     net::{TcpListener, TcpSocket},
     runtime::Handle,
-    task::JoinSet,
-    time::Instant,
+    time::{Instant, sleep, timeout},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     auth::Auth,
@@ -71,6 +73,7 @@ use crate::{
     metrics::Metrics,
     presence::Presence,
     router::{Keeping, Router},
+    tasks::Tasks,
 };
 
 /// Connections that the system may hold before we accept them: a reconnecting crowd comes at once.
@@ -123,7 +126,8 @@ impl Listeners {
 ///
 /// # Errors
 /// What keeps it from starting: keys that can't be read, a nats-server that can't be started, a stream that
-/// can't be had. Once it runs it does not fail; what goes wrong then is waited out, logged and told by readiness.
+/// can't be had. Once it runs, what goes wrong outside is waited out, logged and told by readiness; a part of the
+/// node that ends ([`tasks::Ended`]) ends the node, after a drain.
 pub async fn run(
     config: Config,
     listeners: Listeners,
@@ -137,11 +141,12 @@ pub async fn run(
 /// # Errors
 /// As [`run`].
 pub async fn run_through(
-    config: Config,
+    mut config: Config,
     listeners: Listeners,
     wrap: impl FnOnce(Arc<dyn bus::Sink>) -> Arc<dyn bus::Sink>,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    config.edge.max_connections = descriptors::for_clients(config.edge.max_connections);
     let catalog = Arc::clone(&config.catalog);
     let validator = Arc::new(Validator::new(&catalog));
     let metrics = Arc::new(Metrics::new(
@@ -165,10 +170,13 @@ pub async fn run_through(
     // As many as there are threads to write side by side.
     let workers = NonZero::new(Handle::current().metrics().num_workers()).unwrap_or(NonZero::<usize>::MIN);
     let router = Arc::new(Router::new(keeping.clone(), workers));
-    let mut flushing = JoinSet::new();
+    let mut tasks = Tasks::default();
     for shard in 0..router.shards() {
         let (router, metrics) = (Arc::clone(&router), Arc::clone(&metrics));
-        flushing.spawn(flush::run(router, shard, config.sessions.linger, metrics));
+        tasks.spawn(
+            "flusher",
+            flush::run(router, shard, config.sessions.linger, metrics),
+        );
     }
     if config.dev {
         warn!(
@@ -184,7 +192,7 @@ pub async fn run_through(
                 Rejection::new(Rule::Schema(violation.rule), violation.pointer, violation.message)
             })
     };
-    let (bus, opening) = Bus::start(
+    let (mut bus, opening) = Bus::start(
         &config,
         Arc::new(check),
         wrap(Arc::clone(&router) as Arc<dyn bus::Sink>),
@@ -212,8 +220,7 @@ pub async fn run_through(
     let seats = Seats::new(config.sessions.heartbeat, Instant::now(), SystemTime::now());
     // Until the drain: sessions that are told to leave hold nobody's seat. A task, as each session that begins wakes
     // it: this one runs on a thread of its own, which the system would have to wake, too.
-    let mut sharing = JoinSet::new();
-    sharing.spawn(bus.share_seats(Arc::clone(&seats)));
+    tasks.spawn("seats", bus.share_seats(Arc::clone(&seats)));
     let door = Arc::new(Door {
         addresses: Addresses::new(AddressLimits {
             connections: counted(config.limits.connections_per_address),
@@ -242,55 +249,67 @@ pub async fn run_through(
     };
 
     info!(address = %listeners.address(), "clients connect here");
-    let mut listening = JoinSet::new();
-    listening.spawn(http::serve_clients(
+    let serving = http::serve_clients(
         listeners.clients,
         door,
         config.edge.clone(),
         config.dev,
         pages,
         Arc::clone(&opened),
-    ));
+    );
+    tasks.spawn("clients' port", serving);
     if let Some(listener) = listeners.admin {
-        listening.spawn(http::serve_admin(
-            listener,
-            router,
-            metrics,
-            bus.feed(),
-            config.edge.clone(),
-            draining,
-        ));
+        let edge = config.edge.clone();
+        let serving = http::serve_admin(listener, router, metrics, bus.feed(), edge, draining);
+        tasks.spawn("admin port", serving);
     }
+    tasks.spawn("key set", async move { auth.keep_keys_fresh().await });
 
-    let ended = {
-        tokio::pin!(shutdown);
-        let mut opening = opening;
-        let mut refresh = Box::pin(auth.keep_keys_fresh());
-        loop {
-            tokio::select! {
-                result = &mut opening, if !opened.load(Ordering::Relaxed) => match result {
-                    Ok(()) => {
-                        opened.store(true, Ordering::Relaxed);
-                        info!("ready");
-                    }
-                    Err(error) => break Err(error),
-                },
-                () = &mut refresh => unreachable!("keys are read for ever"),
-                () = &mut shutdown => break Ok(()),
+    tokio::pin!(shutdown);
+    let mut opening = opening;
+    let mut lame_duck = None;
+    let ended: anyhow::Result<()> = loop {
+        tokio::select! {
+            result = &mut opening, if !opened.load(Ordering::Relaxed) => match result {
+                Ok(()) => {
+                    opened.store(true, Ordering::Relaxed);
+                    info!("ready");
+                }
+                Err(error) => break Err(error.into()),
+            },
+            ended = tasks.ended() => break Err(ended.into()),
+            ended = bus.ended() => break Err(ended.into()),
+            () = &mut shutdown, if lame_duck.is_none() => {
+                let time = config.drain.lame_duck;
+                if !time.is_zero() {
+                    info!(time = config::duration_text(time), "not ready any more; newcomers are still taken");
+                }
+                drain.announce();
+                lame_duck = Some(Box::pin(sleep(time)));
             }
+            Some(()) = OptionFuture::from(lame_duck.as_mut()) => break Ok(()),
         }
     };
+    if let Err(fault) = &ended {
+        error!("the node ends: {fault:#}");
+    }
 
     info!("draining");
-    sharing.abort_all();
+    tasks.end("seats");
     drain.begin(config.drain.spread);
-    drain.finished().await;
+    match &ended {
+        Ok(()) => drain.finished().await,
+        // What broke may be what sessions would end by.
+        Err(_) => {
+            let longest = config.drain.spread + config.sessions.write_deadline;
+            let _ = timeout(longest, drain.finished()).await;
+        }
+    }
     bus.close(config.drain.grace).await;
     // Until here whoever sends clients to this node can ask, and is told that it drains.
-    listening.shutdown().await;
-    flushing.shutdown().await;
+    tasks.shutdown().await;
     info!("ended");
-    Ok(ended?)
+    ended
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

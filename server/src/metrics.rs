@@ -226,6 +226,8 @@ pub struct Nats {
     pub dispatched_seq: Gauge,
     /// The stream's head as last heard.
     pub head_seq: Gauge,
+    /// 1 while JetStream stores what is written, as far as is known.
+    pub writable: Gauge,
 }
 
 /// The past that sessions resume from.
@@ -380,6 +382,10 @@ impl Metrics {
         const LATENCIES: [f64; 14] = [
             10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.5, 1.0,
         ];
+        const DELIVERIES: [f64; 18] = [
+            10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.5, 1.0,
+            2.5, 10.0, 30.0, 60.0,
+        ];
         let events = Events {
             types: event_types
                 .into_iter()
@@ -398,8 +404,8 @@ impl Metrics {
             ),
             delivery: build.histogram(
                 "event_delivery_seconds",
-                "From NATS to the socket, for the oldest event of one write",
-                LATENCIES,
+                "From when the stream stored it (without a stream, from NATS) to the socket, for the oldest event of one write; the clocks of NATS and the node are in it",
+                DELIVERIES,
             ),
             size: build.histogram(
                 "event_bytes",
@@ -478,6 +484,10 @@ impl Metrics {
             ),
             dispatched_seq: build.gauge("stream_dispatched_seq", "The last sequence dispatched"),
             head_seq: build.gauge("stream_head_seq", "The stream's head as last heard"),
+            writable: build.gauge(
+                "stream_writable",
+                "1 while JetStream stores what is written (0 with a full disk), tried every 10 s; 0 without JetStream",
+            ),
         };
 
         let tasks = build.gauge("tasks", "Tasks alive now");

@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -27,7 +27,7 @@ const LINGERING: usize = 10_000;
 /// The users of a node.
 #[derive(Debug)]
 pub struct Presence {
-    by_user: bool,
+    by_user: AtomicBool,
     users: Mutex<Users>,
     /// Somebody came who was not here.
     pub came: Notify,
@@ -88,15 +88,26 @@ impl Presence {
     /// Nobody is here yet; or, where the feed is not by user, everybody.
     pub fn new(by_user: bool) -> Self {
         Self {
-            by_user,
+            by_user: AtomicBool::new(by_user),
             users: Mutex::default(),
             came: Notify::new(),
         }
     }
 
+    /// From now on everybody is here: there is no stream that a feed by user could read. To be called before the
+    /// first session.
+    pub fn admit_all(&self) {
+        self.by_user.store(false, Ordering::Relaxed);
+        *self.lock() = Users::default();
+    }
+
+    fn is_by_user(&self) -> bool {
+        self.by_user.load(Ordering::Relaxed)
+    }
+
     /// Enters a user. To be called before the session learns its position, and not under the router's lock.
     pub fn enter(self: &Arc<Self>, user: &UserId) -> Here {
-        if !self.by_user {
+        if !self.is_by_user() {
             return Here(None);
         }
         let mut users = self.lock();
@@ -137,7 +148,7 @@ impl Presence {
 
     /// From which sequence on memory has all of a user's events; the greatest there is for one who is not here.
     pub fn since(&self, user: &UserId) -> u64 {
-        if !self.by_user {
+        if !self.is_by_user() {
             return 0;
         }
         let users = self.lock();
@@ -310,5 +321,16 @@ mod tests {
             (0, 0)
         );
         assert_eq!(presence.lock().count(), (0, 0));
+    }
+
+    #[test]
+    fn where_there_is_no_stream_to_read_by_user_nobody_is_entered() {
+        let presence = Arc::new(Presence::new(true));
+        presence.admit_all();
+        let here = presence.enter(&user("a"));
+        assert_eq!((here.since(), presence.since(&user("b"))), (0, 0));
+        drop(here);
+        let mut users = presence.lock();
+        assert_eq!((users.count(), users.take_new()), ((0, 0), Vec::new()));
     }
 }

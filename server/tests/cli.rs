@@ -712,6 +712,32 @@ fn nats_server() -> String {
     fs::canonicalize(program).unwrap().to_str().unwrap().to_owned()
 }
 
+/// Without a handler it would end the process at once, clients and all.
+#[test]
+fn a_hangup_leaves_a_router_as_it_is_and_is_answered_in_the_log() {
+    let rivulet = Rivulet::new()
+        .with("RIVULET_LISTEN", "127.0.0.1:0")
+        .with("RIVULET_ADMIN_LISTEN", "off")
+        .with("RIVULET_NATS_SERVER_BINARY", nats_server())
+        .with("RIVULET_DRAIN_SPREAD", "0s");
+    let mut serve = rivulet.command(&["serve", "--dev"]);
+    let mut router = Running(
+        serve
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut log = BufReader::new(router.0.stderr.take().unwrap()).lines();
+    let mut logged = |words: &str| log.find(|line| line.as_ref().unwrap().contains(words)).is_some();
+    assert!(logged("ready"));
+    kill_process(Pid::from_child(&router.0), Signal::HUP).unwrap();
+    assert!(logged("SIGHUP does nothing"));
+    // Nobody reads it any more, and what is written must not fail.
+    thread::spawn(move || log.for_each(drop));
+    assert_eq!(router.end(), Some(0));
+}
+
 #[test]
 fn an_event_goes_from_publish_to_tail_and_a_bad_one_to_tail_rejected() {
     let free = TcpListener::bind("127.0.0.1:0")

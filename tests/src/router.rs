@@ -44,6 +44,7 @@ impl Setup {
             .set("data_dir", directory.path().to_str().expect("a path of text"))
             .set("limits.connections_per_address", "0")
             .set("limits.handshakes_per_address", "0")
+            .set("drain.lame_duck", "0s")
             .set("drain.spread", "50ms");
         Self { inputs, directory }
     }

@@ -1,12 +1,13 @@
 //! A message of NATS, and what its way says of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_nats::{
     HeaderMap, HeaderName, HeaderValue, Message,
     header::{NATS_SEQUENCE, NATS_STREAM, NATS_SUBJECT, NATS_TIME_STAMP},
 };
 use bytes::Bytes;
+use jiff::SignedDuration;
 use rivulet_protocol::scalar::Timestamp;
 
 use super::decided::Verdict;
@@ -156,6 +157,12 @@ impl Arrived {
             Place::Stored { seq, time } => (Some(seq), time),
             Place::Core | Place::Foreign => (None, Timestamp::new(jiff::Timestamp::now())),
         };
+        // Since the stream stored it, as its server's clock says: what a slow way cost must show.
+        let on_its_way = match self.place {
+            Place::Stored { .. } => jiff::Timestamp::now().duration_since(time.instant()),
+            Place::Core | Place::Foreign => SignedDuration::ZERO,
+        };
+        let on_its_way = Duration::try_from(on_its_way).unwrap_or_default();
         Event {
             event_type: content.event_type,
             audience: content.audience,
@@ -163,14 +170,17 @@ impl Arrived {
             seq,
             time,
             as_error: content.as_error,
-            received_at,
+            received_at: received_at.checked_sub(on_its_way).unwrap_or(received_at),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rivulet_protocol::event::EventType;
+
     use super::*;
+    use crate::event::Audience;
 
     #[test]
     fn a_trace_is_read_if_it_has_the_form_of_one() {
@@ -189,8 +199,36 @@ mod tests {
                 headers: Headers::Read(Some(headers)),
                 payload: Bytes::new(),
                 place: Place::Core,
+                verdict: Verdict::Open,
             };
             assert_eq!(arrived.traceparent(), expected, "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn what_comes_late_counts_from_when_it_was_stored() {
+        let on_its_way = |ago: i64, place: fn(Timestamp) -> Place| {
+            let stored = jiff::Timestamp::now() - SignedDuration::from_secs(ago);
+            let arrived = Arrived {
+                subject: "blob.created".to_owned(),
+                headers: Headers::Read(None),
+                payload: Bytes::new(),
+                place: place(Timestamp::new(stored)),
+                verdict: Verdict::Open,
+            };
+            let content = Content {
+                event_type: EventType::parse("blob.created").unwrap(),
+                audience: Audience::Everyone,
+                data: Bytes::new(),
+                as_error: None,
+                warning: None,
+            };
+            let received_at = Instant::now();
+            received_at.duration_since(arrived.event(content, received_at).received_at)
+        };
+        let stored = |time| Place::Stored { seq: 1, time };
+        assert_eq!(on_its_way(50, stored).as_secs(), 50);
+        assert_eq!(on_its_way(-50, stored), Duration::ZERO, "its clock is ahead");
+        assert_eq!(on_its_way(50, |_| Place::Core), Duration::ZERO);
     }
 }

@@ -15,6 +15,8 @@ use super::{BusError, connect::Link};
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     pub(super) name: &'static str,
+    /// What it holds, for people.
+    pub(super) holds: &'static str,
     /// What it may take on disk; less where the server has less.
     pub(super) bytes: i64,
     /// How long a key stays; zero: as long as there is room.
@@ -36,8 +38,9 @@ pub(super) async fn open(link: &Link, bucket: &Bucket) -> Result<kv::Store, BusE
     let mut replicas = bucket.replicas;
     let mut bytes = bucket.bytes;
     let window = Duration::from_secs(120);
-    // Each round asks for less, or finds what another node made in the meantime.
-    for _ in 0..16 {
+    // Each round asks for less, or finds what another node made in the meantime: less bytes of each number of copies,
+    // and some to find it.
+    for _ in 0..32 {
         let existing = link.permitted(link.jetstream.get_key_value(bucket.name)).await?;
         if let Ok(store) = existing {
             return Ok(store);
@@ -68,17 +71,28 @@ pub(super) async fn open(link: &Link, bucket: &Bucket) -> Result<kv::Store, BusE
         match fault.kind() {
             CreateStreamErrorKind::JetStream(error) => match error.error_code() {
                 ErrorCode::STREAM_NAME_EXIST => {}
+                // Fewer bytes before fewer copies; a cluster's general codes come for both.
+                ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+                | ErrorCode::CLUSTER_NO_PEERS
+                | ErrorCode::INSUFFICIENT_RESOURCES
+                    if bytes > 1 << 20 =>
+                {
+                    bytes /= 2;
+                }
                 ErrorCode::CLUSTER_NO_PEERS
                 | ErrorCode::INSUFFICIENT_RESOURCES
                 | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED
                     if replicas > 1 =>
                 {
                     replicas -= 1;
+                    bytes = bucket.bytes;
                 }
-                ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
-                    if bytes > 1 << 20 =>
-                {
-                    bytes /= 2;
+                ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => {
+                    return Err(failed(format!(
+                        "{error}; the router keeps {} there, in 1 MiB at least: set `stream.max_bytes` so that something is left",
+                        bucket.holds
+                    )));
                 }
                 _ => return Err(failed(error.to_string())),
             },

@@ -345,6 +345,11 @@ impl ByUser {
         self.lacking.map(|(_, since)| since + LATE)
     }
 
+    /// All subscriptions are gone: users who are here are subscribed to again.
+    pub(super) fn subscribe_again(&mut self) {
+        self.new.extend(self.subscriptions.drain().map(|(user, _)| user));
+    }
+
     /// The last sequence before the first digest, where that is known.
     pub(super) fn known_from(&self) -> Option<u64> {
         self.digests.front().map(|digest| digest.after)

@@ -3,7 +3,7 @@
 //! What an answer may say: `{"data":{…}}` or `{"error":{"code","message",…}}`. What the bus itself says:
 //! `COMMAND_TIMEOUT` only while nothing was sent, `OUTCOME_UNKNOWN` once something was.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use async_nats::{HeaderMap, Request, client::RequestErrorKind};
 use bytes::Bytes;
@@ -31,6 +31,9 @@ use crate::command::{Backend, Command, Outcome};
 /// Commands in flight of one node; more wait for their turn until their deadline. With answers of 64 KiB
 /// this is at most 256 MiB.
 const IN_FLIGHT: usize = 4_096;
+/// Commands of one node whose deadline has passed and whose answers are still awaited; the answer of one more is
+/// not awaited, and who asks again with its id gets `OUTCOME_UNKNOWN`.
+const OVERDUE: usize = 16_384;
 /// How long after the deadline an answer is still awaited, to be kept for whoever asks again with the same id.
 const LATE: Duration = Duration::from_secs(60);
 /// How often a repeated command looks whether the first has its answer, and how often a lost connection is
@@ -42,6 +45,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) struct Asker {
     line: watch::Receiver<Option<Arc<Line>>>,
     in_flight: Arc<Semaphore>,
+    overdue: Arc<Semaphore>,
 }
 
 /// A connection for requests, and what is remembered of them.
@@ -56,6 +60,7 @@ impl Asker {
         Self {
             line,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            overdue: Arc::new(Semaphore::new(OVERDUE)),
         }
     }
 }
@@ -182,12 +187,21 @@ impl Asker {
             .payload(command.data)
             .headers(headers)
             .timeout(Some(patience));
-        let answer = line
-            .link
-            .client
-            .send_request(command_subject(&command.name), request)
-            .await;
+        let client = &line.link.client;
+        let mut answer = pin!(client.send_request(command_subject(&command.name), request));
+        let in_time = timeout_at(deadline, &mut answer).await;
+        // Its place is for those that somebody waits for.
         drop(permit);
+        let answer = match (in_time, &key) {
+            (Ok(answer), _) => answer,
+            (Err(_), None) => return,
+            (Err(_), Some(_)) => {
+                let Ok(_place) = Arc::clone(&self.overdue).try_acquire_owned() else {
+                    return;
+                };
+                answer.await
+            }
+        };
         match answer {
             Ok(answer) => {
                 if let Some(key) = &key {

@@ -6,15 +6,15 @@ use std::{
     fmt, io,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_nats::{
-    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError, Subscriber,
-    connection::State, jetstream, rustls,
+    AuthError, Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError,
+    Subscriber, client::RequestErrorKind, connection::State, jetstream, rustls,
 };
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -23,7 +23,7 @@ use tokio::{sync::Notify, time::timeout};
 use tracing::{debug, info, warn};
 use url::Url;
 
-use super::{BusError, local_server::Credentials};
+use super::{BusError, credentials, local_server::Credentials};
 use crate::{
     config::{self, NatsCredentials, NatsTls, Secret},
     metrics::Metrics,
@@ -158,25 +158,33 @@ impl Endpoint {
         })
     }
 
-    async fn options(&self) -> Result<ConnectOptions, BusError> {
-        let mut options = ConnectOptions::new()
-            .ping_interval(PING_INTERVAL)
-            .connection_timeout(CONNECTION_TIMEOUT)
-            .subscription_capacity(SUBSCRIPTION_CAPACITY)
-            .request_timeout(Some(API_TIMEOUT))
-            .reconnect_delay_callback(reconnect_delay)
-            .require_tls(self.tls.required);
+    fn options(&self, signals: &Arc<Signals>, purpose: Purpose) -> Result<ConnectOptions, BusError> {
+        let with_base = |options: ConnectOptions| {
+            options
+                .ping_interval(PING_INTERVAL)
+                .connection_timeout(CONNECTION_TIMEOUT)
+                .subscription_capacity(SUBSCRIPTION_CAPACITY)
+                .request_timeout(Some(API_TIMEOUT))
+                .name(purpose.name())
+                .custom_inbox_prefix(purpose.inbox_prefix())
+                .reconnect_delay_callback(patience(signals))
+                .require_tls(self.tls.required)
+        };
+        let mut options = with_base(ConnectOptions::new());
         options = match &self.credentials {
             NatsCredentials::None => options,
             NatsCredentials::File(path) => {
-                readable(path)?;
-                options
-                    .credentials_file(path)
-                    .await
-                    .map_err(|fault| BusError::File {
-                        path: path.clone(),
-                        fault: fault.to_string(),
-                    })?
+                let unusable = |fault: String| BusError::File {
+                    path: path.clone(),
+                    fault,
+                };
+                // Said now, where it can be mended, and not as a refusal.
+                credentials::read(path).map_err(unusable)?;
+                let path: Arc<Path> = path.as_path().into();
+                with_base(ConnectOptions::with_auth_callback(move |nonce| {
+                    let auth = credentials::read(&path).and_then(|credentials| credentials.sign(&nonce));
+                    std::future::ready(auth.map_err(AuthError::new))
+                }))
             }
             NatsCredentials::Nkey(Secret(seed)) => options.nkey(seed.clone()),
             NatsCredentials::Password {
@@ -219,6 +227,7 @@ pub(super) struct Link {
     pub(super) api: Arc<str>,
     /// What the server and the library say of it.
     pub(super) signals: Arc<Signals>,
+    purpose: Purpose,
 }
 
 impl Link {
@@ -234,10 +243,7 @@ impl Link {
         let signals = Arc::new(Signals::default());
         let heard = Arc::clone(&signals);
         let options = endpoint
-            .options()
-            .await?
-            .name(purpose.name())
-            .custom_inbox_prefix(purpose.inbox_prefix())
+            .options(&signals, purpose)?
             .event_callback(move |event| {
                 heard.hear(purpose, &event, metrics.as_deref());
                 std::future::ready(())
@@ -277,12 +283,44 @@ impl Link {
             None => jetstream::new(client.clone()),
         };
         jetstream.set_timeout(API_TIMEOUT);
-        Ok(Self {
+        let link = Self {
             client,
             jetstream,
             api: api(endpoint.domain.as_deref()).into(),
             signals,
-        })
+            purpose,
+        };
+        link.arrived();
+        Ok(link)
+    }
+
+    /// Notes at which server it is.
+    pub(super) fn arrived(&self) {
+        if !self.is_connected() {
+            return;
+        }
+        let info = self.client.server_info();
+        let server = format!("{} ({}:{})", info.server_name, info.host, info.port);
+        if self.purpose == Purpose::Feed {
+            info!(server, "connected to NATS");
+        }
+        *self.signals.server() = server;
+    }
+
+    /// Goes to another server: this one is well, and does not hear what it should.
+    pub(super) async fn move_on(&self) {
+        self.signals.moves.store(true, Ordering::Relaxed);
+        // Fails only when the connection is closed for good.
+        let _ = self.client.force_reconnect().await;
+    }
+
+    /// Whether the server answers, whatever JetStream does: nobody hears this subject, and the server says so.
+    pub(super) async fn server_answers(&self) -> bool {
+        let subject = format!("{NODES}.echo.{:016x}", rand::random::<u64>());
+        match self.client.request(subject, Bytes::new()).await {
+            Ok(_) => true,
+            Err(fault) => fault.kind() == RequestErrorKind::NoResponders,
+        }
     }
 
     /// Makes it possible to try the connection from here to its server and back.
@@ -397,6 +435,12 @@ pub(super) struct Signals {
     pub(super) changed: Notify,
     /// The library dropped messages because we were slow: so many times.
     pub(super) drops: AtomicU64,
+    /// Which server it was connected to last.
+    server: Mutex<String>,
+    /// Whether the next disconnect is our own doing.
+    moves: AtomicBool,
+    /// Whether the server accepted us and then said that we may not stay.
+    unwelcome: AtomicBool,
     refused: Notify,
     refusals: Mutex<Refusals>,
 }
@@ -412,21 +456,23 @@ impl Signals {
         let feed = purpose == Purpose::Feed;
         match event {
             Event::Connected => {
-                if feed {
-                    info!("connected to NATS");
-                } else {
-                    debug!("connected to NATS for requests");
-                }
+                debug!(?purpose, "connected to NATS");
                 self.changed.notify_one();
             }
             Event::Disconnected => {
-                if feed {
-                    warn!("lost NATS: reconnecting");
+                let server = self.server().clone();
+                if self.moves.swap(false, Ordering::Relaxed) {
+                    info!(
+                        ?purpose,
+                        server, "the stream's leader is not heard by this NATS server: trying another"
+                    );
+                } else if feed {
+                    warn!(server, "lost NATS: reconnecting");
                     if let Some(metrics) = metrics {
                         metrics.nats.disconnects.inc();
                     }
                 } else {
-                    debug!("lost NATS for requests: reconnecting");
+                    debug!(?purpose, server, "lost NATS: reconnecting");
                 }
                 self.changed.notify_one();
             }
@@ -458,11 +504,22 @@ impl Signals {
                 drop(refusals);
                 self.refused.notify_waiters();
             }
+            Event::ServerError(fault) if is_of_credentials(fault) => {
+                // Each connection hears it, at each attempt.
+                if feed && !self.unwelcome.load(Ordering::Relaxed) {
+                    warn!(%fault, "NATS does not let the router stay: its credentials are read again at each attempt");
+                }
+                self.unwelcome.store(true, Ordering::Relaxed);
+            }
             Event::ServerError(fault) => warn!(%fault, "NATS reports an error"),
             // While NATS is away, one for each attempt.
             Event::ClientError(fault) => debug!(%fault, "NATS client"),
             Event::Draining | Event::Closed => {}
         }
+    }
+
+    fn server(&self) -> MutexGuard<'_, String> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn refusals(&self) -> u64 {
@@ -480,6 +537,39 @@ impl Signals {
 /// Before which subjects JetStream's API stands.
 pub(super) fn api(domain: Option<&str>) -> String {
     domain.map_or_else(|| "$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"))
+}
+
+/// The pauses between a connection's attempts. The library counts attempts from the last that was accepted, and a
+/// server whose user has expired accepts the connection, and ends it at once.
+fn patience(signals: &Arc<Signals>) -> impl Fn(usize) -> Duration + Send + Sync + 'static {
+    let signals = Arc::clone(signals);
+    let refused = AtomicUsize::new(0);
+    move |attempts| {
+        if attempts > 1 {
+            return reconnect_delay(attempts + refused.load(Ordering::Relaxed));
+        }
+        match signals.unwelcome.swap(false, Ordering::Relaxed) {
+            true => reconnect_delay(attempts + 1 + refused.fetch_add(1, Ordering::Relaxed)),
+            false => {
+                refused.store(0, Ordering::Relaxed);
+                reconnect_delay(attempts)
+            }
+        }
+    }
+}
+
+/// Whether the server says that we are not, or no longer, who may be there.
+fn is_of_credentials(fault: &ServerError) -> bool {
+    match fault {
+        ServerError::AuthorizationViolation => true,
+        ServerError::Other(text) => {
+            let text = text.to_ascii_lowercase();
+            ["authorization", "authentication"]
+                .iter()
+                .any(|word| text.contains(word))
+        }
+        ServerError::SlowConsumer(_) => false,
+    }
 }
 
 /// Doubling from 25 ms, jittered by half so that the nodes of a fleet don't come back in step.
@@ -543,6 +633,7 @@ mod tests {
             tls: NatsTls::default(),
             jetstream_domain: None,
             server_binary: None,
+            leader_grace: Duration::from_secs(10),
         }
     }
 
@@ -574,6 +665,20 @@ mod tests {
             Endpoint::configured(&nats(&["nats://joe:secret@one:x"], NatsCredentials::None)).unwrap_err();
         assert!(fault.to_string().contains("nats://…@one:x"), "{fault}");
         assert!(!fault.to_string().contains("secret"), "{fault}");
+    }
+
+    #[test]
+    fn who_is_accepted_and_then_refused_waits_longer_each_time() {
+        let signals = Arc::new(Signals::default());
+        let pause = patience(&signals);
+        assert_eq!(pause(1), Duration::ZERO);
+        let refused = ServerError::Other("User Authentication Expired".to_owned());
+        for round in 0..20 {
+            signals.hear(Purpose::Past, &Event::ServerError(refused.clone()), None);
+            let least = (Duration::from_millis(25) * 2_u32.pow(round.min(10))).min(MAX_RECONNECT_DELAY) / 2;
+            assert!(pause(1) >= least, "{round}");
+        }
+        assert_eq!(pause(1), Duration::ZERO, "the last time it was let stay");
     }
 
     #[test]

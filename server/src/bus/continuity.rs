@@ -132,6 +132,12 @@ impl Continuity {
         self.verified
     }
 
+    /// Whether the stream has more than was dispatched, as far as is known, and that does not come by itself.
+    pub(super) fn lacks(&self, now: Instant) -> bool {
+        self.behind
+            .is_some_and(|behind| behind.lost || now.duration_since(behind.since) >= IN_FLIGHT)
+    }
+
     /// Core messages may have been missed: only a new head can say.
     pub(super) fn interrupted(&mut self) {
         self.verified = false;

@@ -183,6 +183,7 @@ impl Decisions {
     pub(super) async fn open(link: &Link, replicas: usize) -> Option<Self> {
         let wanted = Bucket {
             name: BUCKET,
+            holds: "what was decided of stored events",
             bytes: BUCKET_BYTES,
             max_age: Duration::ZERO,
             replicas,

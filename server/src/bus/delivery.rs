@@ -45,6 +45,14 @@ impl Delivery {
     }
 }
 
+impl Drop for Delivery {
+    /// Nothing vouches for the feed any more.
+    fn drop(&mut self) {
+        self.metrics.nats.connected.set(0);
+        self.metrics.nats.current.set(0);
+    }
+}
+
 impl Taker for Delivery {
     fn open(&mut self, epoch: &str, head: u64, exact: bool) {
         self.begin(epoch);

@@ -32,10 +32,10 @@ use rivulet_protocol::message::Gap;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error};
 
-pub(super) use self::open::Durables;
+pub(super) use self::open::{Durables, Left};
 use self::{
     durable::Durable,
-    head::{CHECK_INTERVAL, CHECK_SOON, HeadCheck, check_head},
+    head::{CHECK_INTERVAL, CHECK_SOON, HeadCheck, Then, check_head},
     judge::{Lookup, look_up},
     repair::{Read, read_back},
 };
@@ -53,6 +53,8 @@ use crate::presence::mark;
 const TICK: Duration = Duration::from_millis(100);
 /// Messages taken at once, before the feed looks at anything else.
 const CHUNK: usize = 256;
+/// How long a move to another server may take before the node counts as cut off.
+const MOVE: Duration = Duration::from_secs(1);
 
 /// Whom a feed brings its messages to.
 pub(super) trait Taker: Send {
@@ -108,14 +110,19 @@ pub(super) struct Feed {
     next_check: Instant,
     /// When forged messages were last said of in the log.
     forged_said: Option<Instant>,
+    /// When the feed left a server that was well for another.
+    moves_since: Option<Instant>,
+    /// Whether it ended.
+    over: bool,
 }
 
 /// The messages of all subscriptions.
 pub(super) type Messages = SelectAll<BoxStream<'static, Came>>;
 
 impl Feed {
-    /// Runs until the connection is closed for good or the future is dropped.
-    pub(super) async fn run(mut self, messages: Messages) {
+    /// Runs until the connection is closed for good (`None`), or the stream is another or gone: then it is to be
+    /// opened again.
+    pub(super) async fn run(mut self, messages: Messages) -> Option<Left> {
         let mut messages = messages.ready_chunks(CHUNK);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -145,9 +152,14 @@ impl Feed {
                 () = sleep_until(due) => {}
                 Some(answer) = OptionFuture::from(check.as_mut()) => {
                     check = None;
-                    if self.answered(answer).await {
-                        // What was read meanwhile is of the stream as it was before.
-                        read = None;
+                    match self.answered(answer).await {
+                        Then::GoOn => {}
+                        Then::ReadAgain => read = None,
+                        Then::OpenAgain => {
+                            self.over = true;
+                            self.tell();
+                            return self.left();
+                        }
                     }
                 }
                 Some(chunk) = OptionFuture::from(read.as_mut()) => {
@@ -197,8 +209,9 @@ impl Feed {
             self.tell();
         }
         error!("the NATS connection of the feed is closed");
-        self.connects = 0;
+        self.over = true;
         self.tell();
+        None
     }
 
     /// Notices whatever may have cost messages, and has the head asked at once.
@@ -207,6 +220,10 @@ impl Feed {
         let dropped = self.link.signals.drops.swap(0, Ordering::Relaxed) > 0;
         let interrupted = connects != self.connects || !self.link.is_connected();
         if interrupted || dropped {
+            if connects != self.connects {
+                self.link.arrived();
+                self.moves_since = None;
+            }
             self.connects = connects;
             if let Some(durable) = &mut self.durable
                 && interrupted
@@ -309,14 +326,18 @@ impl Feed {
 
     /// Tells the others how the feed stands, where that changed.
     fn tell(&mut self) {
-        let connected = self.link.is_connected() && self.connects > 0;
-        let verified = self
+        let now = Instant::now();
+        let connected = self.link.is_connected() && self.connects > 0 && !self.over;
+        let moves = self
+            .moves_since
+            .is_some_and(|since| now.duration_since(since) < MOVE);
+        let complete = self
             .durable
             .as_ref()
-            .is_none_or(|durable| durable.answered && durable.continuity.verified());
+            .is_none_or(|durable| durable.is_current(now));
         let state = FeedState {
             connected,
-            current: connected && verified,
+            current: (connected || moves) && complete && !self.over,
             durable: self.durable.as_ref().is_some_and(|durable| durable.stream.exact),
             stream: self.durable.as_ref().map(|durable| StreamState {
                 epoch: durable.continuity.epoch().to_owned(),

@@ -312,7 +312,8 @@ impl Indexer {
         };
         let (link, stream, past) = (self.link.clone(), self.stream.clone(), self.past.clone());
         let (feed, messages) = Feed::whole(link, Box::new(writer), stream, past).await?;
-        feed.run(messages).await;
+        // Of another stream it begins again.
+        let _ = feed.run(messages).await;
         debug!("the index ended");
         Ok(())
     }

@@ -155,10 +155,17 @@ impl LocalServer {
         &self.credentials
     }
 
+    /// Waits until nobody looks after it any more, though it was not to end.
+    pub(super) async fn lost(&mut self) {
+        let _ = (&mut self.ended).await;
+    }
+
     /// Ends it, and waits for that.
     pub(super) async fn end(self) {
         drop(self.running);
-        let _ = self.ended.await;
+        if !self.ended.is_terminated() {
+            let _ = self.ended.await;
+        }
     }
 }
 

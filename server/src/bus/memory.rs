@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    error::Error as _,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -62,6 +63,18 @@ pub(super) enum Memory {
     Node(Node),
 }
 
+/// Why something was not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unwritten {
+    /// The bucket is not there.
+    Gone,
+    /// JetStream does not take it, or does not answer.
+    Refused(String),
+}
+
+/// A key of no command: those have two tokens.
+const TRIAL: &str = "trial";
+
 // The first byte of a value in the bucket.
 const ASKED: u8 = b'?';
 const ANSWERED: u8 = b'=';
@@ -75,6 +88,7 @@ impl Memory {
         // A client that repeats a command does so soon: when it is full it forgets the oldest.
         let wanted = Bucket {
             name: BUCKET,
+            holds: "commands",
             bytes: BUCKET_BYTES,
             max_age: remember,
             replicas,
@@ -127,6 +141,27 @@ impl Memory {
             }
             Self::Node(node) => node.keep(key, answer),
         }
+    }
+
+    /// Writes what is of no use, to see whether it is stored.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(super) async fn try_write(&self) -> Result<(), Unwritten> {
+        let Self::Shared(store) = self else { return Ok(()) };
+        let Err(fault) = store.put(TRIAL, Bytes::from_static(b"?")).await else {
+            return Ok(());
+        };
+        let why = fault
+            .source()
+            .map_or_else(|| fault.to_string(), |source| format!("{fault}: {source}"));
+        // No stream takes the key.
+        Err(
+            match why.contains("no responders") || why.contains("stream not found") {
+                true => Unwritten::Gone,
+                false => Unwritten::Refused(why),
+            },
+        )
     }
 
     /// Gives a key back: nothing was asked.
@@ -194,8 +229,9 @@ impl Node {
         let mut entries = self.lock();
         if let Some(entry) = entries.by_key.get_mut(key) {
             // A copy: the bytes may be a slice of the connection's whole read buffer.
-            entry.answer = Some(Bytes::copy_from_slice(answer));
+            let before = entry.answer.replace(Bytes::copy_from_slice(answer));
             entries.bytes += answer.len();
+            entries.bytes -= before.map_or(0, |before| before.len());
         }
     }
 
@@ -254,6 +290,17 @@ mod tests {
         assert_eq!(node.claim("a"), Claim::Answered(Bytes::from_static(b"{}")));
         node.release("b");
         assert_eq!(node.claim("b"), Claim::Ours);
+    }
+
+    #[test]
+    fn an_answer_that_is_kept_again_is_counted_once() {
+        let node = node(Duration::from_secs(600));
+        assert_eq!(node.claim("a"), Claim::Ours);
+        let empty = node.lock().bytes;
+        for _ in 0..3 {
+            node.keep("a", &Bytes::from_static(b"{}"));
+        }
+        assert_eq!(node.lock().bytes, empty + 2);
     }
 
     #[test]

@@ -13,7 +13,13 @@
 //! reading at one sequence broke the connection twice, that message is asked of the leader by itself, in an
 //! answer that holds it in base64.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{HeaderMap, Message, StatusCode, header::NATS_LAST_SEQUENCE};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -48,8 +54,8 @@ const SINGLES: usize = 32;
 pub(super) struct Past {
     link: Link,
     stream: String,
-    /// Whether the stream answers Direct Get.
-    direct: bool,
+    /// Whether the stream answers Direct Get; shared by all clones, as a recreated one may differ.
+    direct: Arc<AtomicBool>,
 }
 
 /// What was read.
@@ -87,7 +93,13 @@ enum End {
 
 impl Past {
     pub(super) fn new(link: Link, stream: String, direct: bool) -> Self {
+        let direct = Arc::new(AtomicBool::new(direct));
         Self { link, stream, direct }
+    }
+
+    /// Notes whether the stream that was recreated answers Direct Get.
+    pub(super) fn answers_direct(&self, direct: bool) {
+        self.direct.store(direct, Ordering::Relaxed);
     }
 
     /// Where the stream stands, as its leader says.
@@ -124,7 +136,7 @@ impl Past {
     async fn messages(&self, after: u64, to: u64) -> Result<(Vec<Arrived>, u64), PastFault> {
         let mut broken = 0;
         loop {
-            let (mut messages, end) = match self.direct {
+            let (mut messages, end) = match self.direct.load(Ordering::Relaxed) {
                 true => self.batch(after + 1).await?,
                 false => (self.singles(after + 1, to).await?, End::Whole),
             };
@@ -362,7 +374,10 @@ fn lost(after: u64, up_to: u64, messages: &[Arrived], first: u64) -> Vec<(u64, u
 
 fn passing(fault: HeadFault) -> PastFault {
     match fault {
-        HeadFault::Refused(fault) | HeadFault::Unanswered(fault) => PastFault::Passing(fault),
+        HeadFault::Refused(fault) | HeadFault::Unanswered(fault) | HeadFault::Deaf(fault) => {
+            PastFault::Passing(fault)
+        }
+        HeadFault::Missing => PastFault::AnotherEpoch,
     }
 }
 

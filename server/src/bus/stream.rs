@@ -15,7 +15,7 @@ use async_nats::{
     },
 };
 use rivulet_protocol::scalar::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
@@ -85,30 +85,55 @@ impl From<BusError> for Fault {
 
 /// Asks the stream's leader where the stream stands.
 pub(super) async fn head(jetstream: &jetstream::Context, name: &str) -> Result<Head, HeadFault> {
-    info(jetstream, name, &json!({})).await.map(|(head, _)| head)
+    told(jetstream, name, &json!({})).await.map(|told| told.head)
 }
 
-/// The same, with the sequences behind the first that the stream no longer has, in order.
+/// Asks the stream's leader where the stream stands, and whether it republishes.
+pub(super) async fn head_and_republish(
+    jetstream: &jetstream::Context,
+    name: &str,
+) -> Result<(Head, bool), HeadFault> {
+    let told = told(jetstream, name, &json!({})).await;
+    told.map(|told| (told.head, told.republishes))
+}
+
+/// Where the stream stands, with the sequences behind the first that it no longer has, in order.
 pub(super) async fn deleted(
     jetstream: &jetstream::Context,
     name: &str,
 ) -> Result<(Head, Vec<u64>), HeadFault> {
-    let answer = info(jetstream, name, &json!({ "deleted_details": true })).await;
-    answer.map(|(head, mut deleted)| {
-        deleted.sort_unstable();
-        (head, deleted)
+    let told = told(jetstream, name, &json!({ "deleted_details": true })).await;
+    told.map(|mut told| {
+        told.deleted.sort_unstable();
+        (told.head, told.deleted)
     })
 }
 
-async fn info(
-    jetstream: &jetstream::Context,
-    name: &str,
-    question: &Value,
-) -> Result<(Head, Vec<u64>), HeadFault> {
+/// What the leader says of the stream.
+struct Told {
+    head: Head,
+    republishes: bool,
+    /// Only where the question asks for it.
+    deleted: Vec<u64>,
+}
+
+async fn told(jetstream: &jetstream::Context, name: &str, question: &Value) -> Result<Told, HeadFault> {
     #[derive(Deserialize)]
     struct Info {
         created: String,
         state: State,
+        config: Republishing,
+        /// Only in a cluster.
+        cluster: Option<Cluster>,
+    }
+    #[derive(Deserialize)]
+    struct Republishing {
+        republish: Option<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct Cluster {
+        #[serde(default)]
+        leader: String,
     }
     #[derive(Deserialize)]
     struct State {
@@ -120,6 +145,10 @@ async fn info(
     let answer: Result<Response<Info>, RequestError> =
         jetstream.request(format!("STREAM.INFO.{name}"), question).await;
     match answer {
+        // A follower answers for a stream that lost its quorum: what it has may be old, and nothing can be stored.
+        Ok(Response::Ok(info)) if info.cluster.as_ref().is_some_and(|of| of.leader.is_empty()) => {
+            Err(HeadFault::Refused("the stream has no leader".to_owned()))
+        }
         Ok(Response::Ok(info)) => match info.created.parse::<jiff::Timestamp>() {
             Ok(created) => {
                 let State {
@@ -135,10 +164,17 @@ async fn info(
                     last,
                     holes: (last + 1).saturating_sub(first).saturating_sub(messages),
                 };
-                Ok((head, deleted.unwrap_or_default()))
+                Ok(Told {
+                    head,
+                    republishes: info.config.republish.is_some(),
+                    deleted: deleted.unwrap_or_default(),
+                })
             }
             Err(fault) => Err(HeadFault::Refused(format!("`created`: {fault}"))),
         },
+        Ok(Response::Err { error }) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+            Err(HeadFault::Missing)
+        }
         Ok(Response::Err { error }) => Err(HeadFault::Refused(error.to_string())),
         Err(fault) if fault.kind() == RequestErrorKind::NoResponders => {
             Err(HeadFault::Refused("JetStream is not there".to_owned()))
@@ -154,6 +190,10 @@ pub(super) enum HeadFault {
     Refused(String),
     /// Nobody answered.
     Unanswered(String),
+    /// Nor did the server that we are connected to.
+    Deaf(String),
+    /// There is no such stream.
+    Missing,
 }
 
 /// Makes sure of the stream. `None`: JetStream is not there.
@@ -209,6 +249,7 @@ async fn create(link: &Link, config: &config::Stream, subjects: &[&str]) -> Resu
     if config.manage {
         Settings::new(config, subjects).mark(&mut wanted.metadata);
     }
+    let most = (wanted.max_bytes, wanted.num_replicas);
     let mut asked_for_less = false;
     loop {
         let answer: Answer<Described> = request(link, format!("STREAM.CREATE.{name}"), &wanted).await?;
@@ -218,31 +259,41 @@ async fn create(link: &Link, config: &config::Stream, subjects: &[&str]) -> Resu
                     true => halve(link, made).await,
                     false => made,
                 };
-                info!(
-                    stream = %name, max_bytes = made.config.max_bytes, replicas = made.config.num_replicas,
-                    "made the stream"
-                );
+                let (max_bytes, replicas) = (made.config.max_bytes, made.config.num_replicas);
+                info!(stream = %name, max_bytes, replicas, "made the stream");
+                if replicas < most.1 {
+                    warn!(
+                        stream = %name, replicas, wanted = most.1,
+                        "the stream has fewer copies than servers could hold: it lasts no longer than they do; see to storage on each server, then `stream.replicas` with `stream.manage`"
+                    );
+                }
                 return Ok(made.config);
             }
             Answer::Nobody => return Err(Fault::Passing("JetStream went away".to_owned())),
             Answer::Refused(code, fault) => (code, fault),
         };
         match code {
-            // A server without an account limit does not say what it has left: it is asked for less until it
-            // agrees.
-            ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+            // A server without an account limit does not say what it has left, nor does a cluster, whose general
+            // codes come for storage too: less is asked for until they agree. Fewer bytes before fewer copies: a
+            // shorter history is a smaller loss.
+            ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+            | ErrorCode::CLUSTER_NO_PEERS
+            | ErrorCode::INSUFFICIENT_RESOURCES
                 if config.max_bytes.is_none() && wanted.max_bytes as u64 / 2 >= MIN_BYTES =>
             {
                 wanted.max_bytes /= 2;
                 asked_for_less = true;
             }
-            // Fewer servers than copies. The general code comes from a cluster, for storage too.
+            // Fewer servers than copies.
             ErrorCode::CLUSTER_NO_PEERS
             | ErrorCode::INSUFFICIENT_RESOURCES
             | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED
                 if config.replicas.is_none() && wanted.num_replicas > 1 =>
             {
                 wanted.num_replicas -= 1;
+                // It was not the bytes.
+                (wanted.max_bytes, asked_for_less) = (most.0, false);
             }
             ErrorCode::STREAM_SUBJECT_OVERLAP => {
                 return Err(claimed_elsewhere(link, name, subjects).await?.into());
@@ -253,9 +304,24 @@ async fn create(link: &Link, config: &config::Stream, subjects: &[&str]) -> Resu
                 return Err(Fault::Passing(fault));
             }
             _ => {
+                let of_storage = matches!(
+                    code,
+                    ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                        | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+                        | ErrorCode::CLUSTER_NO_PEERS
+                        | ErrorCode::INSUFFICIENT_RESOURCES
+                );
+                let advice = match of_storage {
+                    true => format!(
+                        "; it asked for {} with {} copies: set `stream.max_bytes` to what each server has left (its `max_file`), or `stream.replicas`",
+                        config::size_text(wanted.max_bytes as u64),
+                        wanted.num_replicas
+                    ),
+                    false => String::new(),
+                };
                 return Err(BusError::Stream {
                     name: name.clone(),
-                    fault: format!("it can't be made: {fault}"),
+                    fault: format!("it can't be made: {fault}{advice}"),
                 }
                 .into());
             }
@@ -395,7 +461,10 @@ async fn check(
                 "does not republish",
                 |_| "republishes only part of its messages, or only their headers",
             );
-            info!(stream = %name, "the stream {why}: it is read by a consumer");
+            warn!(
+                stream = %name,
+                "the stream {why}: it is read by a consumer, which takes longer; with `stream.manage` (`--manage-stream`) the router makes it republish"
+            );
             Live::Consumed
         }
     };

@@ -8,7 +8,7 @@ use rivulet_router::{
     config::{Config, Flag, Inputs, Purpose},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Failure, Settings, block_on, flag};
 use crate::logging;
@@ -33,6 +33,7 @@ Examples:
     rivulet serve --config rivulet.toml --set limits.devices_per_user=10
 
 SIGTERM and Ctrl-C drain: clients are told, their closes spread, commands awaited. Once more ends it at once.
+SIGHUP does nothing: the configuration is read at the start.
 
 docs/configuration.md lists every key.";
 
@@ -125,6 +126,7 @@ impl Serve {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -132,6 +134,8 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            // By itself it would end the process.
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -146,9 +150,14 @@ impl Signals {
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                Some(()) = self.hangup.recv() => {
+                    warn!("SIGHUP does nothing: the configuration is read at the start; restart the router for a new one");
+                }
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -24,6 +25,8 @@ use super::{
     subject,
 };
 
+/// A drain's lame-duck time where clients come through somebody who asks for readiness: a probe a second, and one late.
+const LAME_DUCK: Duration = Duration::from_secs(2);
 /// The least bytes in a shared secret (RFC 7518, section 3.2, for HS256).
 const MIN_SECRET_BYTES: usize = 32;
 /// Subjects that are the router's or NATS's own: no source may overlap them.
@@ -130,6 +133,11 @@ impl Checker {
             },
             commands: self.commands(&raw.commands),
             drain: Drain {
+                lame_duck: match raw.drain.lame_duck {
+                    Some(lame_duck) => lame_duck.duration(),
+                    None if dev => Duration::ZERO,
+                    None => LAME_DUCK,
+                },
                 spread: raw.drain.spread.duration(),
                 grace: raw.drain.grace.duration(),
             },
@@ -330,6 +338,7 @@ impl Checker {
             },
             jetstream_domain: nats.jetstream_domain.clone(),
             server_binary: self.file("nats.server_binary", nats.server_binary.as_ref()),
+            leader_grace: nats.leader_grace.duration(),
         }
     }
 

@@ -75,10 +75,10 @@ pub(super) struct Raw {
     pub(super) roles: BTreeMap<String, Role>,
 }
 
-#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Nats {
-    /// A `.creds` file.
+    /// A `.creds` file, read at every connect: a renewed one counts from then on.
     #[schemars(extend("x-allowed" = "a file that can be read"))]
     pub(super) creds_file: Option<String>,
     /// The seed of an nkey.
@@ -110,6 +110,9 @@ pub(super) struct Nats {
     /// The nats-server to start where `nats_url` names none. Absent: looked for on `PATH` and in `.tools/bin`.
     #[schemars(extend("x-allowed" = "a file that can be read"))]
     pub(super) server_binary: Option<String>,
+    /// How long a node stays ready while the stream has no leader, and nothing is known to be missing. An election takes 4 to 9 s, and all nodes wait for the same one.
+    #[schemars(extend("x-min" = "0s", "x-max" = "5m"))]
+    pub(super) leader_grace: Span,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -323,6 +326,9 @@ pub(super) struct Commands {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Drain {
+    /// How long newcomers are still taken after readiness says that the node goes away, so that a load balancer learns of it first. Absent: 2s, and 0s with `dev`.
+    #[schemars(extend("x-min" = "0s", "x-max" = "5m"))]
+    pub(super) lame_duck: Option<Span>,
     /// Over how long the closes are spread, so that not all clients reconnect at once.
     #[schemars(extend("x-min" = "0s", "x-max" = "10m"))]
     pub(super) spread: Span,
@@ -443,6 +449,25 @@ impl Default for Raw {
     }
 }
 
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            creds_file: None,
+            nkey_seed: None,
+            user: None,
+            password: None,
+            token: None,
+            tls_required: false,
+            tls_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            jetstream_domain: None,
+            server_binary: None,
+            leader_grace: Span::seconds(10),
+        }
+    }
+}
+
 impl Default for Stream {
     fn default() -> Self {
         Self {
@@ -553,6 +578,7 @@ impl Default for Commands {
 impl Default for Drain {
     fn default() -> Self {
         Self {
+            lame_duck: None,
             spread: Span::seconds(5),
             grace: Span::seconds(10),
         }

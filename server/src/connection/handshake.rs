@@ -175,7 +175,7 @@ impl Door {
                 ErrorBody::new(ErrorCode::Forbidden, text),
             ));
         }
-        if !self.feed.borrow().current || self.node.shutdown.is_draining() {
+        if !FeedState::now(&self.feed).current || self.node.shutdown.is_draining() {
             let error = ErrorBody::new(
                 ErrorCode::Unavailable,
                 "this node is not current; try again, or another",

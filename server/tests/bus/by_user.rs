@@ -19,7 +19,7 @@ use crate::{
 
 const MAPPED: &str = "rivulet.live.{{wildcard(3)}}.{{wildcard(1)}}.{{wildcard(2)}}";
 
-fn by_user(urls: &[String], nats: &Nats) -> Config {
+pub(crate) fn by_user(urls: &[String], nats: &Nats) -> Config {
     let mut config = config(urls, nats.directory.path());
     config.stream.feed = Feed::ByUser(Shape { tokens: 3, user: 2 });
     config.sources = ["blob.*.*", "book.*.*"]

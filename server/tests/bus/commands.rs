@@ -83,6 +83,28 @@ async fn backend(nats: &Nats) -> (tokio::task::JoinHandle<()>, tokio::sync::mpsc
     (tokio::spawn(answer), release)
 }
 
+/// As many as may be in flight on one node, and nobody answers any of them.
+#[tokio::test]
+async fn commands_that_nobody_answers_give_their_places_back_at_their_deadline() {
+    let nats = Nats::with("");
+    let rig = Rig::open(&config(&[nats.url()], nats.directory.path())).await;
+    let asker = rig.bus.backend();
+    let (_task, _release) = backend(&nats).await;
+    let silent: Vec<_> = (0..4_096)
+        .map(|number| {
+            let id = format!("silent-{number}");
+            tokio::spawn(asker.ask(command(Some(&id), "silent", Duration::from_secs(5))))
+        })
+        .collect();
+    for command in silent {
+        assert_eq!(line(command.await.unwrap()), "OUTCOME_UNKNOWN");
+    }
+    let later = asker
+        .ask(command(Some("later"), "{}", Duration::from_secs(30)))
+        .await;
+    assert!(line(later).starts_with("reply"));
+}
+
 async fn matrix(nats: &Nats) {
     let rig = Rig::open(&config(&[nats.url()], nats.directory.path())).await;
     let asker = rig.bus.backend();

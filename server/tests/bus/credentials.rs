@@ -156,6 +156,11 @@ impl Operator {
 
     /// The text of a new user's `.creds` file.
     fn credentials(&self) -> String {
+        self.credentials_until(0)
+    }
+
+    /// The same, which counts until that second of the epoch; 0: for ever.
+    fn credentials_until(&self, exp: u64) -> String {
         let user = KeyPair::new_user();
         let claims = json!({
             "type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1,
@@ -163,7 +168,7 @@ impl Operator {
         format!(
             "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
              -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
-            jwt(&self.account, &user, claims),
+            jwt_until(&self.account, &user, claims, exp),
             user.seed().unwrap()
         )
     }
@@ -171,11 +176,16 @@ impl Operator {
 
 /// A JWT as NATS has them, version 2: signed with the issuer's nkey.
 fn jwt(issuer: &KeyPair, subject: &KeyPair, claims: Value) -> String {
+    jwt_until(issuer, subject, claims, 0)
+}
+
+fn jwt_until(issuer: &KeyPair, subject: &KeyPair, claims: Value, exp: u64) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let head = part(&json!({ "typ": "JWT", "alg": "ed25519-nkey" }));
     let body = part(&json!({
         "jti": subject.public_key(),
         "iat": 1_700_000_000,
+        "exp": exp,
         "iss": issuer.public_key(),
         "sub": subject.public_key(),
         "name": "test",
@@ -207,6 +217,36 @@ async fn a_credentials_file_of_an_operators_account() {
     let garbage = file("garbage.creds", "not credentials");
     let refused = fault(&with(&nats, NatsCredentials::File(garbage))).await;
     assert!(refused.contains("garbage.creds"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_renewed_credentials_file_counts_when_the_old_one_expires() {
+    let operator = Operator::new();
+    let nats = Nats::with(&operator.configuration);
+    let path = nats.directory.path().join("router.creds");
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    std::fs::write(&path, operator.credentials_until(now + 10)).unwrap();
+    let config = with(&nats, NatsCredentials::File(path.clone()));
+    let mut rig = Rig::open(&config).await;
+    rig.next().await;
+    // Refused for some time first: it must not try as fast as it can.
+    let backend = ConnectOptions::with_credentials(&operator.credentials()).unwrap();
+    let backend = backend.connect(nats.url()).await.unwrap();
+    rig.until("refused", |state| !state.connected).await;
+    sleep(Duration::from_secs(1)).await;
+    std::fs::write(&path, operator.credentials()).unwrap();
+    rig.until("current again", |state| state.current).await;
+    publish(&backend, "blob.created", "{\"user_id\":\"u1\"}").await;
+    assert_eq!(rig.next().await, "1 blob.created u1 {\"user_id\":\"u1\"}");
+    let log = std::fs::read_to_string(nats.directory.path().join("nats.log")).unwrap();
+    let refusals = log
+        .lines()
+        .filter(|line| line.contains("authentication error"))
+        .count();
+    assert!(
+        (1..60).contains(&refusals),
+        "{refusals} attempts of four connections in a second: {log}"
+    );
 }
 
 /// Who signs certificates for one test, and where they lie.

@@ -11,3 +11,4 @@ mod nats;
 mod permissions;
 mod repair;
 mod rig;
+mod well;

@@ -62,6 +62,11 @@ impl Nats {
 
     /// Three of them in a cluster.
     pub(crate) fn cluster() -> [Self; 3] {
+        Self::cluster_with("")
+    }
+
+    /// The same, with these lines in their `jetstream`.
+    pub(crate) fn cluster_with(more: &str) -> [Self; 3] {
         // Each must know the others' ports, so they are found before: all held until all are known.
         let held = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = held.map(|listener| listener.local_addr().unwrap().port());
@@ -71,7 +76,7 @@ impl Nats {
         ports.map(|port| {
             Self::with(&format!(
                 "server_name: n{port}
-                 jetstream {{ store_dir: \"STORE\" }}
+                 jetstream {{ store_dir: \"STORE\" {more} }}
                  cluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
             ))
         })

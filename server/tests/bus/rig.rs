@@ -281,6 +281,7 @@ pub(crate) fn config(urls: &[String], data_dir: &Path) -> Config {
             tls: NatsTls::default(),
             jetstream_domain: None,
             server_binary: Some(crate::nats::program()),
+            leader_grace: Duration::from_secs(10),
         },
         stream: Stream {
             name: "RIVULET".to_owned(),
@@ -350,6 +351,7 @@ pub(crate) fn config(urls: &[String], data_dir: &Path) -> Config {
             remember: Duration::from_secs(600),
         },
         drain: Drain {
+            lame_duck: Duration::ZERO,
             spread: Duration::ZERO,
             grace: Duration::ZERO,
         },

@@ -392,6 +392,29 @@ async fn a_seat_is_free_once_its_socket_is_gone() {
 }
 
 #[tokio::test]
+async fn a_node_whose_feed_ended_lets_nobody_in() {
+    let mut edge = Edge::start(&[]).await;
+    edge.end_feed();
+    let (answer, problem) = refused(&edge, &with_token("u1"), "").await;
+    assert_eq!((answer.status, &problem["code"]), (503, &json!("UNAVAILABLE")));
+    let mut probe = Socket::connect(&edge).await;
+    probe.send("GET /health/ready HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(probe.answer().await.status, 503);
+}
+
+#[tokio::test]
+async fn a_node_that_will_drain_is_not_ready_and_takes_newcomers() {
+    let edge = Edge::start(&[]).await;
+    edge.drain.announce();
+    let mut probe = Socket::connect(&edge).await;
+    probe.send("GET /health/ready HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(probe.answer().await.status, 503);
+    let (mut client, mut read, _) = session(&edge, &with_token("u1"), "").await;
+    edge.drain.begin(std::time::Duration::ZERO);
+    assert_eq!(message(&mut client, &mut read).await["type"], "draining");
+}
+
+#[tokio::test]
 async fn a_draining_node_lets_nobody_in() {
     let edge = Edge::start(&[]).await;
     let mut early = Socket::connect(&edge).await;

@@ -62,7 +62,7 @@ pub(crate) struct Edge {
     pub(crate) address: SocketAddr,
     pub(crate) door: Arc<Door>,
     pub(crate) drain: Drain,
-    feed: watch::Sender<FeedState>,
+    feed: Option<watch::Sender<FeedState>>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -125,7 +125,7 @@ impl Edge {
             address: listener.local_addr().unwrap(),
             door: Arc::clone(&door),
             drain,
-            feed,
+            feed: Some(feed),
             tasks: [
                 tokio::spawn(serve_clients(
                     listener,
@@ -149,7 +149,13 @@ impl Edge {
 
     /// The node falls behind, or catches up.
     pub(crate) fn is_current(&self, current: bool) {
-        self.feed.send_modify(|feed| feed.current = current);
+        let feed = self.feed.as_ref().expect("the feed lives");
+        feed.send_modify(|feed| feed.current = current);
+    }
+
+    /// The feed ends, with what it said last left as it was.
+    pub(crate) fn end_feed(&mut self) {
+        self.feed = None;
     }
 
     /// How many sockets were dropped for this reason.

@@ -30,8 +30,10 @@ pub(super) struct Durable {
     pub(super) next_read: Instant,
     pub(super) oldest: u64,
     pub(super) head: u64,
-    /// Whether the last head check was answered.
-    pub(super) answered: bool,
+    /// Since when the leader has not said where the stream stands, and how many times in turn nobody answered.
+    pub(super) silent: Option<(Instant, u32)>,
+    /// How long that leaves the node current, with nothing known to be missing.
+    pub(super) grace: Duration,
     /// What the stream removed behind its first sequence.
     pub(super) removed: Removed,
 }
@@ -112,6 +114,14 @@ impl Held {
 }
 
 impl Durable {
+    /// Whether all events come, as far as is known.
+    pub(super) fn is_current(&self, now: Instant) -> bool {
+        match self.silent {
+            None => self.continuity.verified(),
+            Some((since, _)) => now.duration_since(since) < self.grace && !self.continuity.lacks(now),
+        }
+    }
+
     /// What is to be read back now: after the one sequence, up to the other; not what is there already.
     pub(super) fn wanted(&self, now: Instant) -> Option<(u64, u64)> {
         let late = || {

@@ -1,11 +1,16 @@
 //! Head checks: where the stream stands, as its leader says.
 //!
 //! It is asked on the feed's own connection, every 2 s and after whatever may have cost messages. The feed is
-//! current once it has dispatched everything up to a head that was asked for after the last interruption.
+//! current once it has dispatched everything up to a head that was asked for after the last interruption. While
+//! there is no leader to ask (an election takes 4 to 9 s, and is the same for all nodes) it stays current for a
+//! grace, unless it knows of something that is missing.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join};
 use rivulet_protocol::{
     message::{Gap, GapReason},
     scalar::SafeInteger,
@@ -18,28 +23,41 @@ use crate::bus::{
     BusError,
     connect::Link,
     continuity::{Cause, Missed},
-    stream::{Head, HeadFault, head},
+    stream::{Head, HeadFault, Live, head_and_republish},
 };
 
 /// How often the leader is asked for the head.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long it may take to answer; after that another server is tried.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// After how many unanswered checks in turn another server is tried, though this one answers: it may be cut off
+/// from the others.
+const UNHEARD: u32 = 2;
 /// How soon it is asked again when it could not say, or when a message was out of place.
 pub(super) const CHECK_SOON: Duration = Duration::from_millis(250);
 
 /// For how long forged messages are not said of again in the log.
 const SILENCE: Duration = Duration::from_secs(60);
 
-pub(super) type HeadCheck = BoxFuture<'static, Result<Head, HeadFault>>;
+/// Where the stream stands, and whether it republishes.
+pub(super) type HeadCheck = BoxFuture<'static, Result<(Head, bool), HeadFault>>;
 
 pub(super) fn check_head(link: &Link, name: &str) -> HeadCheck {
-    let (jetstream, name) = (link.jetstream.clone(), name.to_owned());
+    let (link, name) = (link.clone(), name.to_owned());
     Box::pin(async move {
-        match timeout(CHECK_TIMEOUT, head(&jetstream, &name)).await {
+        let mut asked = pin!(timeout(CHECK_TIMEOUT, head_and_republish(&link.jetstream, &name)));
+        let answer = match timeout(CHECK_TIMEOUT / 2, &mut asked).await {
             Ok(answer) => answer,
-            Err(_) => Err(HeadFault::Unanswered("no answer in 2 s".to_owned())),
-        }
+            Err(_) => {
+                // Is it the leader who is silent, or the server between?
+                let (answer, well) = join(asked, timeout(CHECK_TIMEOUT / 2, link.server_answers())).await;
+                if answer.is_err() && well != Ok(true) {
+                    return Err(HeadFault::Deaf("the server does not answer".to_owned()));
+                }
+                answer
+            }
+        };
+        answer.unwrap_or_else(|_| Err(HeadFault::Unanswered("no answer in 2 s".to_owned())))
     })
 }
 
@@ -48,7 +66,7 @@ pub(super) async fn first_head(link: &Link, name: &str) -> Result<Head, BusError
     let mut silent = true;
     loop {
         match link.permitted(check_head(link, name)).await? {
-            Ok(head) => return Ok(head),
+            Ok((head, _)) => return Ok(head),
             Err(fault) if std::mem::take(&mut silent) => {
                 warn!(
                     ?fault,
@@ -61,46 +79,80 @@ pub(super) async fn first_head(link: &Link, name: &str) -> Result<Head, BusError
     }
 }
 
+/// What an answer is followed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Nothing.
+    GoOn,
+    /// What is read back is of the stream as it was before.
+    ReadAgain,
+    /// The stream is another, or gone: the feed is opened again.
+    OpenAgain,
+}
+
 impl Feed {
-    /// Takes the leader's word, or its silence. Returns whether the feed begins again elsewhere in the stream.
-    pub(super) async fn answered(&mut self, answer: Result<Head, HeadFault>) -> bool {
+    /// Takes the leader's word, or its silence.
+    pub(super) async fn answered(&mut self, answer: Result<(Head, bool), HeadFault>) -> Then {
         let now = Instant::now();
         let Some(durable) = &mut self.durable else {
-            return false;
+            return Then::GoOn;
         };
-        let mut anew = false;
+        let mut then = Then::GoOn;
         match answer {
-            Ok(head) => {
-                if !durable.answered {
+            Ok((head, _)) if head.epoch != durable.continuity.epoch() => {
+                warn!(before = durable.continuity.epoch(), now = %head.epoch, "the stream was recreated");
+                return Then::OpenAgain;
+            }
+            Ok((_, false)) if matches!(durable.stream.live, Live::Republished { .. }) => {
+                warn!("the stream does not republish any more");
+                return Then::OpenAgain;
+            }
+            Err(HeadFault::Missing) => {
+                warn!(stream = durable.continuity.epoch(), "the stream is gone");
+                return Then::OpenAgain;
+            }
+            Ok((head, _)) => {
+                if durable.silent.take().is_some() {
                     info!("the stream's leader answers again");
                 }
-                durable.answered = true;
                 durable.oldest = head.first;
                 durable.head = head.last;
                 if let Some(missed) = durable.continuity.head(&head, now) {
-                    anew = true;
+                    then = Then::ReadAgain;
                     durable.held.clear();
                     self.missed(&missed);
                 } else {
                     self.drop_beyond(head.last, now);
                 }
                 self.taker.keeps_from(head.first);
-                self.look_for_removed(&head, anew, now);
+                self.look_for_removed(&head, then == Then::ReadAgain, now);
             }
             Err(fault) => {
-                if std::mem::replace(&mut durable.answered, false) {
+                let (_, unheard) = durable.silent.get_or_insert_with(|| {
                     warn!(?fault, "the stream's leader does not say where the stream stands");
-                }
+                    (now, 0)
+                });
+                *unheard = match fault {
+                    HeadFault::Unanswered(_) => *unheard + 1,
+                    _ => 0,
+                };
+                let cut_off = *unheard >= UNHEARD;
                 durable.continuity.interrupted();
                 self.next_check = now + CHECK_SOON;
                 // Another server may be nearer to the leader; a frozen one never answers. What this costs is
                 // only what was lost already.
-                if matches!(fault, HeadFault::Unanswered(_)) && self.link.is_connected() {
-                    let _ = self.link.client.force_reconnect().await;
+                if self.link.is_connected() {
+                    if matches!(fault, HeadFault::Deaf(_)) {
+                        let _ = self.link.client.force_reconnect().await;
+                    } else if cut_off {
+                        durable.silent = durable.silent.map(|(since, _)| (since, 0));
+                        self.moves_since = Some(now);
+                        self.link.move_on().await;
+                    }
                 }
             }
         }
-        anew
+        then
     }
 
     /// Drops what came before its turn and is not in the stream, and takes what is.
@@ -161,6 +213,6 @@ impl Feed {
 
 /// A sequence as frames carry it. JetStream would have to store a million messages a second for 285 years to
 /// pass the bound.
-fn wire(seq: u64) -> SafeInteger {
+pub(super) fn wire(seq: u64) -> SafeInteger {
     SafeInteger::new(seq).unwrap_or_default()
 }

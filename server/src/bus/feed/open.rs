@@ -1,19 +1,23 @@
 //! How a feed begins: it subscribes, and learns where the stream stands.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{DeliverPolicy, push::OrderedConfig};
 use futures_util::{
     StreamExt,
     stream::{BoxStream, SelectAll},
 };
-use rivulet_protocol::{scalar::Timestamp, subject::EVERYONE_TOKEN};
+use rivulet_protocol::{
+    message::{Gap, GapReason},
+    scalar::Timestamp,
+    subject::EVERYONE_TOKEN,
+};
 use tracing::{info, warn};
 
 use super::{
     Came, Feed, Messages, Taker,
     durable::{Durable, Held},
-    head::{CHECK_INTERVAL, first_head},
+    head::{CHECK_INTERVAL, first_head, wire},
     judge::Suspects,
     removed::Removed,
 };
@@ -27,7 +31,7 @@ use crate::bus::{
     index,
     past::Past,
     source::Sources,
-    stream::{Live, Stream, head},
+    stream::{Head, Live, Stream, head},
 };
 
 /// The stream that a feed brings.
@@ -37,6 +41,17 @@ pub(in crate::bus) struct Durables {
     pub(in crate::bus) decisions: Option<Decisions>,
     /// Where it is brought by user.
     pub(in crate::bus) by_user: Option<ByUser>,
+    /// How long it stays current without a leader, with nothing known to be missing.
+    pub(in crate::bus) grace: Duration,
+}
+
+/// What a feed leaves to the one that goes on in its place.
+pub(in crate::bus) struct Left {
+    pub(in crate::bus) taker: Box<dyn Taker>,
+    pub(in crate::bus) decisions: Option<Decisions>,
+    pub(in crate::bus) by_user: Option<ByUser>,
+    /// The epoch of the stream that it brought, and how far it was.
+    pub(in crate::bus) at: (String, u64),
 }
 
 impl Feed {
@@ -69,7 +84,54 @@ impl Feed {
             info!("the feed is open, without a stream");
             return Ok((Self::new(link, taker, None, connects), messages));
         };
-        Self::durable(link, taker, stream, connects, messages).await
+        Self::durable(link, taker, stream, connects, messages, None).await
+    }
+
+    /// Opens a feed in the place of one that ended as its stream was another, or gone. Sessions get a gap where it
+    /// is another; where it is the same after all, what was missed is read back.
+    ///
+    /// # Errors
+    /// As [`Feed::open`].
+    pub(in crate::bus) async fn reopen(
+        link: Link,
+        sources: &Sources,
+        (stream, past, grace): (Stream, Past, Duration),
+        left: Left,
+    ) -> Result<(Self, Messages), BusError> {
+        let connects = link.connects();
+        let mut messages = SelectAll::new();
+        for subject in sources.subjects(false) {
+            let live = subscribe(&link, subject).await?;
+            messages.push(live.map(Arrived::core).map(Came::Event).boxed());
+        }
+        let Left {
+            taker,
+            decisions,
+            mut by_user,
+            at,
+        } = left;
+        if let Some(by_user) = &mut by_user {
+            by_user.subscribe_again();
+        }
+        let stream = Durables {
+            stream,
+            past,
+            decisions,
+            by_user,
+            grace,
+        };
+        Self::durable(link, taker, stream, connects, messages, Some(at)).await
+    }
+
+    /// What it leaves to the one that goes on in its place.
+    pub(super) fn left(self) -> Option<Left> {
+        let durable = self.durable?;
+        Some(Left {
+            taker: self.taker,
+            decisions: durable.decisions,
+            by_user: durable.by_user,
+            at: (durable.continuity.epoch().to_owned(), durable.continuity.last()),
+        })
     }
 
     /// A feed of the whole stream and nothing else.
@@ -88,8 +150,9 @@ impl Feed {
             past,
             decisions: None,
             by_user: None,
+            grace: Duration::ZERO,
         };
-        Self::durable(link, taker, stream, connects, SelectAll::new()).await
+        Self::durable(link, taker, stream, connects, SelectAll::new(), None).await
     }
 
     async fn durable(
@@ -98,12 +161,14 @@ impl Feed {
         stream: Durables,
         connects: u64,
         mut messages: Messages,
+        before: Option<(String, u64)>,
     ) -> Result<(Self, Messages), BusError> {
         let Durables {
             stream,
             past,
             decisions,
             mut by_user,
+            grace,
         } = stream;
         match (&stream.live, &by_user) {
             (Live::Republished { .. }, Some(by_user)) => {
@@ -127,19 +192,42 @@ impl Feed {
         let holes = match &stream.live {
             Live::Republished { .. } => Holes::Missed,
             Live::Consumed => {
-                messages.push(consume(&link, &stream.name, at.last + 1).await?);
+                let from = match &before {
+                    Some((epoch, last)) if *epoch == at.epoch => *last,
+                    _ => at.last,
+                };
+                messages.push(consume(&link, &stream.name, from + 1).await?);
                 Holes::Deleted
             }
         };
-        let mut open = || taker.open(&at.epoch, at.last, stream.exact);
-        match &mut by_user {
-            Some(by_user) => by_user.begin(at.last, open),
-            None => open(),
+        let mut continuity = Continuity::begin(&at, holes);
+        let mut begin = |tell: &mut dyn FnMut(&mut dyn Taker)| match &mut by_user {
+            Some(by_user) => by_user.begin(at.last, || tell(&mut *taker)),
+            None => tell(&mut *taker),
+        };
+        match before {
+            None => begin(&mut |taker| taker.open(&at.epoch, at.last, stream.exact)),
+            Some((epoch, last)) if epoch == at.epoch => {
+                let stood = Head { last, ..at.clone() };
+                continuity = Continuity::begin(&stood, holes);
+                continuity.interrupted();
+                continuity.head(&at, Instant::now());
+            }
+            Some((_, last)) => {
+                warn!(stream = %at.epoch, from_seq = last, to_seq = at.last, "the stream is another: sessions get a gap");
+                let gap = Gap {
+                    stream: at.epoch.clone(),
+                    from_seq: wire(last),
+                    to_seq: wire(at.last),
+                    reason: GapReason::EpochChanged,
+                };
+                begin(&mut |taker| taker.gap(gap.clone(), "epoch_changed"));
+            }
         }
         taker.keeps_from(at.first);
         info!(stream = %at.epoch, seq = at.last, "the feed is open");
         let durable = Durable {
-            continuity: Continuity::begin(&at, holes),
+            continuity,
             stream,
             past,
             decisions,
@@ -149,7 +237,8 @@ impl Feed {
             next_read: Instant::now(),
             oldest: at.first,
             head: at.last,
-            answered: true,
+            silent: None,
+            grace,
             removed: Removed::default(),
         };
         Ok((Self::new(link, taker, Some(durable), connects), messages))
@@ -163,6 +252,8 @@ impl Feed {
             connects,
             next_check: Instant::now() + CHECK_INTERVAL,
             forged_said: None,
+            moves_since: None,
+            over: false,
         };
         feed.tell();
         feed
