@@ -4,6 +4,7 @@ mod by_user;
 mod commands;
 mod credentials;
 mod feed;
+mod live_check;
 mod local;
 mod managed;
 mod nats;
