@@ -165,6 +165,22 @@ pub enum InvalidAuth {
     Jwks(String),
 }
 
+/// Reads the keys that the configured issuer publishes, once. `None`: none is configured. Else what was found, or why
+/// nothing was.
+pub async fn read_published_keys(auth: &config::Auth) -> Option<Result<String, String>> {
+    let url = auth.jwks_url.as_deref()?;
+    let read = async {
+        let jwks = Jwks::new(url, &auth.jwks_algorithms, auth.jwks_refresh)?;
+        jwks.try_read().await
+    };
+    Some(match read.await {
+        Ok(keys) => Ok(format!(
+            "{url} publishes {keys} keys that tokens may be signed with"
+        )),
+        Err(fault) => Err(format!("`auth.jwks_url`: {fault}")),
+    })
+}
+
 impl Auth {
     /// Reads the keys of the configuration; those of a JWKS are read when they are needed, and by
     /// [`Auth::keep_keys_fresh`].

@@ -21,6 +21,7 @@ mod delivery;
 mod feed;
 mod filter;
 mod index;
+mod live_check;
 pub mod local_server;
 mod managed;
 mod memory;
@@ -73,6 +74,7 @@ use self::{
     writable::Probe,
 };
 pub use self::{
+    live_check::{Finding, check as check_live},
     permissions::permissions,
     publish::{Acknowledgement, Published, Publisher, Rejections, rehearse},
     rejected::Rejected,
@@ -198,6 +200,14 @@ pub enum BusError {
         /// Its path.
         path: PathBuf,
         /// Why.
+        fault: String,
+    },
+    /// NATS is not there.
+    #[error("NATS at {endpoint} can't be reached: {fault}")]
+    Away {
+        /// Its hosts and ports.
+        endpoint: String,
+        /// What the connection says.
         fault: String,
     },
     /// NATS does not take us.

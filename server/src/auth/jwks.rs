@@ -129,6 +129,11 @@ impl Jwks {
         }
     }
 
+    /// Reads the keys once, and says how many fit.
+    pub(super) async fn try_read(&self) -> Result<usize, UnreadableJwks> {
+        Ok(self.fetch().await?.0.len())
+    }
+
     fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Arc<VerificationKey>, TokenError> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
         let keys = keys.ok_or(TokenError::KeysUnavailable)?;

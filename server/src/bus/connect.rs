@@ -256,42 +256,60 @@ impl Link {
                 Ok(client) => break client,
                 Err(fault) => fault,
             };
-            match fault.kind() {
-                ConnectErrorKind::Authentication
-                | ConnectErrorKind::AuthorizationViolation
-                | ConnectErrorKind::ServerParse => {
-                    return Err(BusError::Refused {
-                        endpoint: endpoint.to_string(),
-                        fault: fault.to_string(),
-                    });
-                }
-                _ if is_of_tls(&fault) => {
-                    return Err(BusError::Tls {
-                        endpoint: endpoint.to_string(),
-                        fault: fault.to_string(),
-                    });
-                }
-                _ if attempt == 1 && purpose == Purpose::Feed => {
-                    warn!(servers = %endpoint, %fault, "NATS is away: waiting for it");
-                }
-                _ => debug!(servers = %endpoint, %fault, attempt, "NATS is still away"),
+            if let Some(fault) = lasting(&fault, endpoint) {
+                return Err(fault);
+            }
+            if attempt == 1 && purpose == Purpose::Feed {
+                warn!(servers = %endpoint, %fault, "NATS is away: waiting for it");
+            } else {
+                debug!(servers = %endpoint, %fault, attempt, "NATS is still away");
             }
             tokio::time::sleep(reconnect_delay(attempt + 1)).await;
         };
+        let link = Self::over(client, endpoint, purpose, signals);
+        link.arrived();
+        Ok(link)
+    }
+
+    /// Connects once, and hands what the server and the library say to `hear`.
+    ///
+    /// # Errors
+    /// Why it can't be had.
+    pub(super) async fn try_once(
+        endpoint: &Endpoint,
+        purpose: Purpose,
+        hear: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Result<Self, BusError> {
+        let signals = Arc::default();
+        let options = endpoint
+            .options(&signals, purpose)?
+            .event_callback(move |event| {
+                hear(event);
+                std::future::ready(())
+            });
+        let client = options.connect(&endpoint.servers[..]).await;
+        let client = client.map_err(|fault| {
+            lasting(&fault, endpoint).unwrap_or_else(|| BusError::Away {
+                endpoint: endpoint.to_string(),
+                fault: fault.to_string(),
+            })
+        })?;
+        Ok(Self::over(client, endpoint, purpose, signals))
+    }
+
+    fn over(client: Client, endpoint: &Endpoint, purpose: Purpose, signals: Arc<Signals>) -> Self {
         let mut jetstream = match &endpoint.domain {
             Some(domain) => jetstream::with_domain(client.clone(), domain),
             None => jetstream::new(client.clone()),
         };
         jetstream.set_timeout(API_TIMEOUT);
-        let link = Self {
+        Self {
             client,
             jetstream,
             api: api(endpoint.domain.as_deref()).into(),
             signals,
             purpose,
-        };
-        link.arrived();
-        Ok(link)
+        }
     }
 
     /// Notes at which server it is.
@@ -580,6 +598,24 @@ fn reconnect_delay(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts - 2).unwrap_or(u32::MAX).min(10);
     let longest = (Duration::from_millis(25) * 2u32.pow(doublings)).min(MAX_RECONNECT_DELAY);
     longest.mul_f64(rand::random_range(0.5..1.0))
+}
+
+/// Why waiting would not help, if so.
+fn lasting(fault: &ConnectError, endpoint: &Endpoint) -> Option<BusError> {
+    let (endpoint, text) = (endpoint.to_string(), fault.to_string());
+    match fault.kind() {
+        ConnectErrorKind::Authentication
+        | ConnectErrorKind::AuthorizationViolation
+        | ConnectErrorKind::ServerParse => Some(BusError::Refused {
+            endpoint,
+            fault: text,
+        }),
+        _ if is_of_tls(fault) => Some(BusError::Tls {
+            endpoint,
+            fault: text,
+        }),
+        _ => None,
+    }
 }
 
 /// Whether certificates or keys don't fit, theirs or ours: waiting would not mend it. The library calls most of

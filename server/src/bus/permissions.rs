@@ -10,9 +10,38 @@ use super::{
 };
 use crate::config::Config;
 
+/// Subjects that a user of NATS is to have, or not; each with the reason.
+#[derive(Debug)]
+pub(super) struct Rights {
+    pub(super) publish: Vec<(String, &'static str)>,
+    pub(super) subscribe: Vec<(String, &'static str)>,
+}
+
+impl Rights {
+    /// Each with what it is a right to do.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&'static str, &str, &'static str)> {
+        let subscribe = self.subscribe.iter().map(|right| ("subscribe to", right));
+        let publish = self.publish.iter().map(|right| ("publish on", right));
+        let all = subscribe.chain(publish);
+        all.map(|(action, (subject, why))| (action, subject.as_str(), *why))
+    }
+}
+
 /// The least NATS permissions of a router with this configuration, as a block of nats-server's own
 /// configuration; in a comment behind it, what every other user is denied.
 pub fn permissions(config: &Config) -> String {
+    let mut text = "# The least permissions of a Rivulet router, for its user in nats-server's configuration.\npermissions {\n"
+        .to_owned();
+    let needed = needed(config);
+    list(&mut text, "publish", "allow", &needed.publish);
+    list(&mut text, "subscribe", "allow", &needed.subscribe);
+    text.push_str("}\n");
+    others(&mut text, &denied(config));
+    text
+}
+
+/// The least that a router with this configuration needs.
+pub(super) fn needed(config: &Config) -> Rights {
     let stream = &config.stream.name;
     let live = format!("{}.>", config.stream.republish_prefix);
     let api = api(config.nats.jetstream_domain.as_deref());
@@ -118,17 +147,13 @@ pub fn permissions(config: &Config) -> String {
         subscribe.push((subject.to_owned(), "events of a core source"));
     }
 
-    let mut text = "# The least permissions of a Rivulet router, for its user in nats-server's configuration.\npermissions {\n"
-        .to_owned();
-    list(&mut text, "publish", "allow", &publish);
-    list(&mut text, "subscribe", "allow", &subscribe);
-    text.push_str("}\n");
-    others(&mut text, config, &api, !sources(true).is_empty());
-    text
+    Rights { publish, subscribe }
 }
 
-/// What every other user of the account is denied, as a comment: it stands in their blocks, not in the router's.
-fn others(text: &mut String, config: &Config, api: &str, durable: bool) {
+/// What every other user of the account is denied.
+pub(super) fn denied(config: &Config) -> Rights {
+    let api = api(config.nats.jetstream_domain.as_deref());
+    let durable = config.sources.iter().any(|source| source.durable);
     let live = format!("{}.>", config.stream.republish_prefix);
     let rejected = format!("{}.>", rejected::PREFIX);
     let mut publish = vec![
@@ -156,14 +181,18 @@ fn others(text: &mut String, config: &Config, api: &str, durable: bool) {
         ),
     ];
     if durable {
-        let bucket = format!("KV_{BUCKET}");
+        let decided = decided::BUCKET;
         publish.push((live.clone(), "forged events; only nats-server sends them"));
         publish.push((format!("$KV.{BUCKET}.>"), "forged kept replies"));
-        for name in [config.stream.name.as_str(), bucket.as_str()] {
-            let why = match name == bucket {
-                true => "kept replies, read, altered or removed",
-                false => "events of all users, read, altered or removed",
-            };
+        publish.push((format!("$KV.{decided}.>"), "forged decisions on stored events"));
+        for (name, why) in [
+            (config.stream.name.clone(), "events of all users, read, altered or removed"),
+            (format!("KV_{BUCKET}"), "kept replies, read, altered or removed"),
+            (
+                format!("KV_{decided}"),
+                "decisions on stored events, read, altered or removed",
+            ),
+        ] {
             publish.extend(
                 [
                     "STREAM.*",
@@ -181,7 +210,7 @@ fn others(text: &mut String, config: &Config, api: &str, durable: bool) {
         }
         publish.push((
             format!("{api}.STREAM.CREATE.>"),
-            "unless it makes streams: one can copy these two",
+            "unless it makes streams: one can copy these",
         ));
         publish.push((
             format!("{api}.STREAM.UPDATE.>"),
@@ -191,9 +220,14 @@ fn others(text: &mut String, config: &Config, api: &str, durable: bool) {
         subscribe.push((format!("$KV.{BUCKET}.>"), "kept replies"));
         subscribe.push((format!("{api}.>"), "to which inbox an answer goes"));
     }
+    Rights { publish, subscribe }
+}
+
+/// The same as a comment: it stands in the blocks of others, not in the router's.
+fn others(text: &mut String, rights: &Rights) {
     let mut denied = String::new();
-    list(&mut denied, "publish", "deny", &publish);
-    list(&mut denied, "subscribe", "deny", &subscribe);
+    list(&mut denied, "publish", "deny", &rights.publish);
+    list(&mut denied, "subscribe", "deny", &rights.subscribe);
     text.push_str(
         "\n# Every other user of the account is denied this. A backend that answers commands subscribes to its own, as\n\
          # `command.create_blob`, and has `allow_responses: true`: then it may send the answer, and nothing else there.\n\

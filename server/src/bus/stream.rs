@@ -202,16 +202,8 @@ pub(super) async fn open(
     config: &config::Stream,
     subjects: &[&str],
 ) -> Result<Option<Stream>, Fault> {
-    let name = &config.name;
-    let found: Found = match request(link, format!("STREAM.INFO.{name}"), &json!({})).await? {
-        Answer::Ok(info) => Found::Stream(Box::new(info)),
-        Answer::Refused(ErrorCode::STREAM_NOT_FOUND, _) => Found::Nothing,
-        Answer::Refused(
-            ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT,
-            _,
-        )
-        | Answer::Nobody => return Ok(None),
-        Answer::Refused(_, fault) => return Err(Fault::Passing(fault)),
+    let Some(found) = find(link, &config.name).await? else {
+        return Ok(None);
     };
     let existing = match found {
         Found::Nothing => create(link, config, subjects).await?,
@@ -219,6 +211,48 @@ pub(super) async fn open(
         Found::Stream(info) => info.config,
     };
     check(link, config, subjects, &existing).await.map(Some)
+}
+
+/// What a look at the stream finds.
+pub(super) enum Examined {
+    /// JetStream is not there.
+    NoJetStream,
+    /// The stream is not.
+    Missing,
+    /// The stream, and its own configuration.
+    There(Stream, Box<Config>),
+}
+
+/// Looks at the stream as [`open`] does, and changes nothing.
+pub(super) async fn examine(
+    link: &Link,
+    config: &config::Stream,
+    subjects: &[&str],
+) -> Result<Examined, Fault> {
+    Ok(match find(link, &config.name).await? {
+        None => Examined::NoJetStream,
+        Some(Found::Nothing) => Examined::Missing,
+        Some(Found::Stream(info)) => {
+            let stream = check(link, config, subjects, &info.config).await?;
+            Examined::There(stream, Box::new(info.config))
+        }
+    })
+}
+
+/// `None`: JetStream is not there.
+async fn find(link: &Link, name: &str) -> Result<Option<Found>, Fault> {
+    Ok(Some(
+        match request(link, format!("STREAM.INFO.{name}"), &json!({})).await? {
+            Answer::Ok(info) => Found::Stream(Box::new(info)),
+            Answer::Refused(ErrorCode::STREAM_NOT_FOUND, _) => Found::Nothing,
+            Answer::Refused(
+                ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT,
+                _,
+            )
+            | Answer::Nobody => return Ok(None),
+            Answer::Refused(_, fault) => return Err(Fault::Passing(fault)),
+        },
+    ))
 }
 
 enum Found {

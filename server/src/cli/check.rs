@@ -1,14 +1,15 @@
 //! `rivulet check`: check the configuration and start nothing.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use clap::Args;
 use rivulet_router::{
-    bus,
-    config::{AudienceFrom, Config, Key, NatsCredentials, Source},
+    auth,
+    bus::{self, Finding},
+    config::{AudienceFrom, Config, Key, NatsCredentials, Secret, Source},
 };
 
-use super::{Failure, print, serve::RouterSettings};
+use super::{Failure, block_on, print, serve::RouterSettings};
 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
@@ -16,6 +17,13 @@ pub(crate) struct Check {
     /// Print the least NATS permissions of a router with this configuration
     #[arg(long)]
     permissions: bool,
+    /// Try on the running NATS all that a router with this configuration needs of it, and change nothing there
+    #[arg(long, conflicts_with = "permissions")]
+    live: bool,
+    /// With `--live`: try also that this user of NATS, who is no router, is denied what only routers may use; a `.creds`
+    /// file, or `user:password`
+    #[arg(long, value_name = "CREDENTIALS", requires = "live")]
+    r#as: Option<String>,
     #[command(flatten)]
     router: RouterSettings,
 }
@@ -25,6 +33,7 @@ Examples:
   rivulet check --config rivulet.toml
   RIVULET_LISTEN=0.0.0.0:8010 RIVULET_JWKS_URL=https://login.example/jwks rivulet check
   rivulet check --config rivulet.toml --permissions >> nats-server.conf
+  rivulet check --config rivulet.toml --live --as backend.creds
 
 Exits 1 if anything is wrong, with every problem on standard error: where it stands, and what is allowed.";
 
@@ -37,10 +46,47 @@ impl Check {
         };
         if self.permissions {
             print(bus::permissions(&config).trim_end())?;
+        } else if self.live {
+            return live(&config, self.r#as.as_deref());
         } else {
             print(summary(&config).trim_end())?;
         }
         Ok(())
+    }
+}
+
+/// Tries NATS and the published keys, a line each.
+fn live(config: &Config, other: Option<&str>) -> Result<(), Failure> {
+    let other = other.map(|given| match given.split_once(':') {
+        Some((user, password)) if !Path::new(given).exists() => NatsCredentials::Password {
+            user: user.to_owned(),
+            password: Secret(password.to_owned()),
+        },
+        _ => NatsCredentials::File(given.into()),
+    });
+    let mut bad = 0;
+    let mut printed = Ok(());
+    let mut say = |finding: Finding| {
+        bad += usize::from(!finding.good);
+        if printed.is_ok() {
+            printed = print(&finding.to_string());
+        }
+    };
+    block_on(async {
+        bus::check_live(config, other, &mut say).await;
+        if let Some(read) = auth::read_published_keys(&config.auth).await {
+            say(match read {
+                Ok(keys) => Finding::good(keys),
+                Err(fault) => Finding::bad(fault),
+            });
+        }
+    })?;
+    printed?;
+    match bad {
+        0 => Ok(()),
+        bad => Err(Failure::other(format!(
+            "{bad} of these are not as a router needs them"
+        ))),
     }
 }
 

@@ -5,6 +5,7 @@ mod commands;
 mod credentials;
 mod decided;
 mod feed;
+mod live_check;
 mod local;
 mod managed;
 mod nats;
