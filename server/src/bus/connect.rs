@@ -242,12 +242,10 @@ impl Link {
     ) -> Result<Self, BusError> {
         let signals = Arc::new(Signals::default());
         let heard = Arc::clone(&signals);
-        let options = endpoint
-            .options(&signals, purpose)?
-            .event_callback(move |event| {
-                heard.hear(purpose, &event, metrics.as_deref());
-                std::future::ready(())
-            });
+        let options = endpoint.options(&signals, purpose)?.event_callback(move |event| {
+            heard.hear(purpose, &event, metrics.as_deref());
+            std::future::ready(())
+        });
 
         let mut attempt = 0;
         let client = loop {
@@ -281,12 +279,10 @@ impl Link {
         hear: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<Self, BusError> {
         let signals = Arc::default();
-        let options = endpoint
-            .options(&signals, purpose)?
-            .event_callback(move |event| {
-                hear(event);
-                std::future::ready(())
-            });
+        let options = endpoint.options(&signals, purpose)?.event_callback(move |event| {
+            hear(event);
+            std::future::ready(())
+        });
         let client = options.connect(&endpoint.servers[..]).await;
         let client = client.map_err(|fault| {
             lasting(&fault, endpoint).unwrap_or_else(|| BusError::Away {

@@ -186,7 +186,10 @@ pub(super) fn denied(config: &Config) -> Rights {
         publish.push((format!("$KV.{BUCKET}.>"), "forged kept replies"));
         publish.push((format!("$KV.{decided}.>"), "forged decisions on stored events"));
         for (name, why) in [
-            (config.stream.name.clone(), "events of all users, read, altered or removed"),
+            (
+                config.stream.name.clone(),
+                "events of all users, read, altered or removed",
+            ),
             (format!("KV_{BUCKET}"), "kept replies, read, altered or removed"),
             (
                 format!("KV_{decided}"),

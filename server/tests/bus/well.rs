@@ -16,6 +16,7 @@ use rivulet_router::{
     bus::{FeedState, Sink},
     config::{Config, Role, Validation},
     event::Event,
+    history::Forget,
     run_through,
 };
 use tokio::time::{sleep, timeout};
@@ -45,6 +46,10 @@ impl Sink for Faulty {
 
     fn keeps_from(&self, seq: u64) {
         self.0.keeps_from(seq);
+    }
+
+    fn forget(&self, forget: Forget<'_>) {
+        self.0.forget(forget);
     }
 
     fn gap(&self, gap: Gap) {
