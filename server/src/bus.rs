@@ -366,7 +366,7 @@ impl Bus {
         let ends = Arc::clone(&closing);
         let task = tokio::spawn(async move {
             let open = tokio::select! {
-                open = parts.open() => open,
+                open = parts.open().boxed() => open,
                 // `close` asks for it, and does not look at how it ended.
                 () = ends.notified() => return Ended::by_itself("bus"),
             };
@@ -477,7 +477,7 @@ struct Parts {
 
 impl Parts {
     /// Connects, makes sure of the stream, opens the feed. The future that it returns runs it.
-    async fn open(self) -> Result<impl Future<Output = Ended>, BusError> {
+    async fn open(self) -> Result<BoxFuture<'static, Ended>, BusError> {
         let config = &self.config;
         let metrics = Some(Arc::clone(&self.metrics));
         let feed_link = Link::connect(&self.endpoint, Purpose::Feed, metrics).await?;
@@ -618,9 +618,10 @@ impl Parts {
                     None => pending().await,
                 }
             };
+            // Boxed, as each that is kept on the stack is copied once for each that holds it.
             let bring = async {
                 let (mut feed, mut messages) = (feed, messages);
-                while let (Some(left), Some(reopening)) = (feed.run(messages).await, &reopening) {
+                while let (Some(left), Some(reopening)) = (feed.run(messages).boxed().await, &reopening) {
                     (feed, messages) = match reopening.open(left).await {
                         Ok(opened) => opened,
                         Err(fault) => {
@@ -639,18 +640,19 @@ impl Parts {
             let ended = tokio::select! {
                 // First: what goes with the feed ends after it.
                 biased;
-                ended = part("feed", bring) => ended,
-                ended = part("rejected events", publish_rejected) => ended,
-                ended = part("echo of NATS", watched) => ended,
-                ended = part("index", indexed) => ended,
-                ended = part("trial of JetStream", try_writing) => ended,
+                ended = part("feed", bring.boxed()) => ended,
+                ended = part("rejected events", publish_rejected.boxed()) => ended,
+                ended = part("echo of NATS", watched.boxed()) => ended,
+                ended = part("index", indexed.boxed()) => ended,
+                ended = part("trial of JetStream", try_writing.boxed()) => ended,
                 () = closing.notified() => Ended::by_itself("bus"),
             };
             let _ = timeout(LAST_WRITE, writes.join_next()).await;
             // Kept until here: commands wait for it.
             drop(line);
             ended
-        })
+        }
+        .boxed())
     }
 }
 

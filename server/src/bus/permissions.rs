@@ -221,6 +221,10 @@ pub(super) fn denied(config: &Config) -> Rights {
         ));
         subscribe.push((live, "events of all users"));
         subscribe.push((format!("$KV.{BUCKET}.>"), "kept replies"));
+        subscribe.push((
+            format!("$KV.{decided}.>"),
+            "which sequences were decided, and how",
+        ));
         subscribe.push((format!("{api}.>"), "to which inbox an answer goes"));
     }
     Rights { publish, subscribe }

@@ -162,7 +162,11 @@ async fn told(jetstream: &jetstream::Context, name: &str, question: &Value) -> R
                     created: Timestamp::new(created),
                     first,
                     last,
-                    holes: (last + 1).saturating_sub(first).saturating_sub(messages),
+                    // An empty stream may say 0 of its first.
+                    holes: match messages {
+                        0 => 0,
+                        messages => (last + 1).saturating_sub(first).saturating_sub(messages),
+                    },
                 };
                 Ok(Told {
                     head,

@@ -286,7 +286,7 @@ async fn what_does_not_come_live_is_read_back() {
 
 #[tokio::test]
 async fn a_cluster_may_lose_any_server() {
-    let mut cluster = Nats::cluster();
+    let mut cluster = Nats::cluster().await;
     let urls: Vec<String> = cluster.iter().map(Nats::url).collect();
     let mut rig = Rig::open(&by_user(&urls, &cluster[0])).await;
     rig.next().await;

@@ -508,7 +508,7 @@ async fn a_frozen_server_is_noticed() {
 
 #[tokio::test]
 async fn a_cluster_keeps_three_copies() {
-    let cluster = Nats::cluster();
+    let cluster = Nats::cluster().await;
     let urls: Vec<String> = cluster.iter().map(Nats::url).collect();
     let directory = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(&config(&urls, directory.path())).await;

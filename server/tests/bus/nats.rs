@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_nats::jetstream;
 use futures_util::StreamExt;
+
+use crate::rig::PATIENCE;
 
 /// A running nats-server.
 pub(crate) struct Nats {
@@ -60,26 +63,46 @@ impl Nats {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// Three of them in a cluster.
-    pub(crate) fn cluster() -> [Self; 3] {
-        Self::cluster_with("")
+    /// Three of them in a cluster, each of which can have a copy of a stream.
+    pub(crate) async fn cluster() -> [Self; 3] {
+        Self::cluster_with("").await
     }
 
     /// The same, with these lines in their `jetstream`.
-    pub(crate) fn cluster_with(more: &str) -> [Self; 3] {
+    pub(crate) async fn cluster_with(more: &str) -> [Self; 3] {
         // Each must know the others' ports, so they are found before: all held until all are known.
         let held = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = held.map(|listener| listener.local_addr().unwrap().port());
         let routes = ports
             .map(|port| format!("nats-route://127.0.0.1:{port}"))
             .join(", ");
-        ports.map(|port| {
+        let cluster = ports.map(|port| {
             Self::with(&format!(
                 "server_name: n{port}
                  jetstream {{ store_dir: \"STORE\" {more} }}
                  cluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
             ))
-        })
+        });
+        cluster[0].has_three_peers().await;
+        cluster
+    }
+
+    /// Waits until a stream can have three copies: a router that comes before makes one with fewer.
+    async fn has_three_peers(&self) {
+        let jetstream = jetstream::new(self.client().await);
+        let probe = jetstream::stream::Config {
+            name: "PROBE".to_owned(),
+            storage: jetstream::stream::StorageType::Memory,
+            num_replicas: 3,
+            ..Default::default()
+        };
+        let made = async {
+            while jetstream.create_stream(&probe).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            jetstream.delete_stream(&probe.name).await.unwrap();
+        };
+        tokio::time::timeout(PATIENCE, made).await.expect("three peers");
     }
 
     /// Kills it, without letting it know.

@@ -372,7 +372,7 @@ async fn without_the_record_of_decisions_events_come_all_the_same() {
             .map(str::to_owned)
             .collect();
         assert!(fewer.len() < least().lines().count());
-        let nats = server(&fewer.join("\n"));
+        let nats = server(&(fewer.join("\n") + "\n"));
         let backend = backend(&nats).await;
         let mut rig = Rig::open(&as_router(&nats)).await;
         rig.next().await;

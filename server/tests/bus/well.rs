@@ -120,7 +120,7 @@ async fn a_feed_that_ended_is_not_current() {
 
 #[tokio::test]
 async fn without_a_leader_a_node_stays_ready_for_the_grace_and_no_longer() {
-    let [stays, mut one, mut other] = Nats::cluster();
+    let [stays, mut one, mut other] = Nats::cluster().await;
     let directory = tempfile::tempdir().unwrap();
     let mut config = config(&[stays.url()], directory.path());
     config.nats.leader_grace = Duration::from_secs(6);
@@ -286,8 +286,7 @@ async fn a_full_store_leaves_a_node_ready_and_is_said() {
     let nats = Nats::with("jetstream { store_dir: \"STORE\", max_file_store: 4MB }");
     let mut config = config(&[nats.url()], nats.directory.path());
     config.stream.max_bytes = Some(1 << 20);
-    let rig = Rig::open(&config).await;
-    until("writable", async || rig.metric("rivulet_stream_writable 1")).await;
+    // First, as the router's streams reserve what is left.
     let client = nats.client().await;
     let jetstream = jetstream::new(client.clone());
     let other = StreamConfig {
@@ -296,6 +295,8 @@ async fn a_full_store_leaves_a_node_ready_and_is_said() {
         ..StreamConfig::default()
     };
     jetstream.create_stream(other).await.unwrap();
+    let rig = Rig::open(&config).await;
+    until("writable", async || rig.metric("rivulet_stream_writable 1")).await;
     let large = "x".repeat(512 << 10);
     while jetstream
         .publish("other", large.clone().into())
@@ -347,7 +348,7 @@ async fn where_there_is_no_stream_users_of_a_feed_by_user_are_not_kept() {
 
 #[tokio::test]
 async fn with_little_storage_a_cluster_keeps_all_copies_of_less() {
-    let cluster = Nats::cluster_with(", max_file_store: 200MB");
+    let cluster = Nats::cluster_with(", max_file_store: 200MB").await;
     let urls: Vec<String> = cluster.iter().map(Nats::url).collect();
     let directory = tempfile::tempdir().unwrap();
     let mut config = config(&urls, directory.path());
