@@ -48,7 +48,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Whom it is for.
+    /// Its audience.
     pub fn audience(&self) -> &Audience {
         &self.audience
     }

@@ -269,7 +269,7 @@ impl Feed {
                 self.next_check = self.next_check.min(durable.held.may_ask(now));
                 durable.held.push(arrived);
             }
-            // Late, of a stream made anew, which the head's epoch says, or not the stream's.
+            // Late, of a recreated stream, which the head's epoch says, or not the stream's.
             Arrival::Past => {
                 self.next_check = self.next_check.min(now + CHECK_SOON);
                 self.suspect(&arrived, seq);

@@ -113,7 +113,7 @@ async fn what_a_stream_of_the_same_name_had_stored_takes_nobodys_place() {
     let client = nats.client().await;
     let mut rig = Rig::open(&config(&[nats.url()], nats.directory.path())).await;
     rig.next().await;
-    // As it comes when it waited for its turn while the stream was made anew.
+    // As it comes when it waited for its turn while the stream was recreated.
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Nats-Stream", "RIVULET");
     headers.insert("Nats-Subject", "blob.created");

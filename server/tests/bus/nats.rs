@@ -9,7 +9,8 @@ use std::{
 use async_nats::jetstream;
 use futures_util::StreamExt;
 
-use crate::rig::PATIENCE;
+/// How long a cluster may take to find itself.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running nats-server.
 pub(crate) struct Nats {

@@ -54,10 +54,10 @@ impl Removed {
 
 impl Feed {
     /// Compares the leader's word with what is known, and asks for more.
-    pub(super) fn look_for_removed(&mut self, head: &Head, anew: bool, now: Instant) {
+    pub(super) fn look_for_removed(&mut self, head: &Head, recreated: bool, now: Instant) {
         let Some(durable) = &mut self.durable else { return };
         let removed = &mut durable.removed;
-        if anew {
+        if recreated {
             *removed = Removed::default();
         }
         let last = durable.continuity.last();
