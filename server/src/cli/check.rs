@@ -69,7 +69,7 @@ fn live(config: &Config, other: Option<&str>) -> Result<(), Failure> {
     let mut say = |finding: Finding| {
         bad += usize::from(!finding.good);
         if printed.is_ok() {
-            printed = print(&finding.to_string());
+            printed = print(finding.to_string());
         }
     };
     block_on(async {
