@@ -14,7 +14,9 @@ use crate::chaos::{
 };
 
 const CLIENTS: usize = 60;
-const RATE: u32 = 1_000;
+/// The stream holds several thousand events: on a busy machine, seconds pass from one reading of the oracle to the
+/// next.
+const RATE: u32 = 500;
 /// Well below what the stream holds, so that each batch can be read back before it is evicted.
 const BATCH: u64 = 800;
 
@@ -72,6 +74,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
         must: &["future_seq", "epoch_changed"],
         oldest: None,
     });
+    stage.oracle.read(stage.cluster.control()).await?;
     let elsewhere = Cursor {
         stream: format!("{STREAM}@1").into(),
         seq: head,
@@ -82,6 +85,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
         must: &["epoch_changed", "epoch_changed"],
         oldest: None,
     });
+    stage.oracle.read(stage.cluster.control()).await?;
 
     stage.more(BATCH).await;
     let (_, head) = stage.oracle.read(stage.cluster.control()).await?;
@@ -113,6 +117,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Outcome> {
         must: &["epoch_changed"],
         oldest: None,
     });
+    stage.oracle.read(stage.cluster.control()).await?;
     stage.more(BATCH).await;
     let (mut outcome, records) = stage.end("r8").await?;
     outcome.gaps_belong = true;
